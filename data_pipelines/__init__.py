@@ -1,0 +1,1 @@
+"""From raw downloads, or from nothing, to a stream of records. Numpy only."""
