@@ -1,0 +1,19 @@
+"""Data sets by name; each splits into records as `records.FIELDS` says."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from data_pipelines.thorax import builder as thorax
+
+
+def load(name: str, split: str, data_dir: str | None = None) -> Sequence[Any]:
+  """A split of `name` ("thorax/tiny"), built on first use.
+
+  Raises ValueError for an unknown name, and says which there are.
+  """
+  dataset, _, variant = name.partition("/")
+  match dataset:
+    case "thorax":
+      return thorax.load(variant or "default", split, data_dir)
+    case _:
+      raise ValueError(f"Unknown data set {name!r} in config.data.name; known: thorax.")

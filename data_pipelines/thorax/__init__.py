@@ -1,0 +1,1 @@
+"""The embedded data set: radiographs composed from the layers of one real CT."""
