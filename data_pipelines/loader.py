@@ -1,0 +1,177 @@
+"""Streams records to training and evaluation.
+
+The training stream is a pure function of (seed, step): a whole epoch is shuffled the
+same way everywhere, and process p of P reads rows p*B/P to (p+1)*B/P of each global
+batch of B. No iterator state exists; a run resumes by starting at its step.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from data_pipelines import records
+
+Record = dict[str, Any]
+Encode = Callable[[Record], dict[str, np.ndarray]]
+
+REMEDY = (
+  "Rebuild the data set, or leave such records out of training with "
+  "--config.data.skip_damaged=True."
+)
+
+
+class Studies:
+  """A split as a sequence of examples: the record, joined by its prior's image.
+
+  `priors` may replace the priors that the records name, one index a record, -1 for
+  none: that is how a test denies or swaps them.
+  """
+
+  def __init__(
+    self, source: Sequence[Record], encode: Encode, priors: np.ndarray | None = None
+  ):
+    self._source, self._encode, self._priors = source, encode, priors
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def readable(self) -> tuple[list[int], list[int]]:
+    """Indices of the examples that can be read, and of those that cannot."""
+    good, bad = [], []
+    for index in range(len(self)):
+      try:
+        self[index]
+        good.append(index)
+      except ValueError:
+        bad.append(index)
+    return good, bad
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    record = _with_report(parse(self._source, index))
+    prior = record["prior"] if self._priors is None else self._priors[index]
+    has_prior = prior >= 0
+    image = record["image"]
+    prior_record = parse(self._source, int(prior)) if has_prior else None
+    return {
+      "index": np.int32(index),
+      "study": _study_key(record["study_id"]),
+      "image": image,
+      "view": _view_row(record["view"]),
+      "prior_image": prior_record["image"] if has_prior else np.zeros_like(image),
+      "prior_view": _view_row(prior_record["view"] if has_prior else "unk"),
+      "has_prior": np.bool_(has_prior),
+      **self._encode(record),
+    }
+
+
+def parse(source: Sequence[Record], index: int) -> Record:
+  """Record `index` as `records.FIELDS` types it.
+
+  Raises ValueError naming the record where it cannot be read.
+  """
+  try:
+    raw = source[index]
+    return {
+      name: _text(raw[name]) if dtype is str else np.asarray(raw[name], dtype)
+      for name, (dtype, _) in records.FIELDS.items()
+    }
+  except (KeyError, ValueError, OSError, RuntimeError, TypeError) as error:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise ValueError(
+      f"Record {index} of the split is damaged: {reason}. {REMEDY}"
+    ) from error
+
+
+def parse_all(source: Sequence[Record], *, skip_damaged: bool) -> Iterator[Record]:
+  """The records in order; damaged ones raise ValueError or are left out."""
+  for index in range(len(source)):
+    try:
+      yield _with_report(parse(source, index))
+    except ValueError:
+      if not skip_damaged:
+        raise
+
+
+def _with_report(record: Record) -> Record:
+  if not record["findings"].strip():
+    raise ValueError(f"Record {record['id']} has an empty report. {REMEDY}")
+  return record
+
+
+def _text(value: Any) -> str:
+  return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _study_key(study_id: str) -> np.ndarray:
+  """Two words that are equal for the views of one study, on every process."""
+  digest = hashlib.blake2b(study_id.encode(), digest_size=8).digest()
+  return np.frombuffer(digest, np.uint32).copy()
+
+
+def _view_row(view: str) -> np.int32:
+  known = view if view in records.VIEWS else "unk"
+  return np.int32(records.VIEWS.index(known))
+
+
+def train_stream(
+  studies: Studies,
+  *,
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  indices: Sequence[int] | None = None,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[Mapping[str, np.ndarray]]:
+  """This process's rows of the endless global batches, from `start_step` on."""
+  rows = _rows_per_process(batch_size, process_count)
+  order = range(len(studies)) if indices is None else [int(i) for i in indices]
+  if len(order) < batch_size:
+    raise ValueError(
+      f"A batch of {batch_size} needs as many records, but the split has "
+      f"{len(order)}; lower batch_size."
+    )
+  dataset = (
+    grain.MapDataset.source(order)
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    .map(studies.__getitem__)
+  )
+  blocks = dataset.batch(rows, drop_remainder=True)[process_index::process_count]
+  options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
+  return iter(blocks[start_step:].to_iter_dataset(options))
+
+
+def eval_batches(
+  studies: Studies,
+  *,
+  batch_size: int,
+  indices: Sequence[int] | None = None,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[Mapping[str, np.ndarray]]:
+  """Every example once, in order; the last batch is filled up and `valid` says so."""
+  rows = _rows_per_process(batch_size, process_count)
+  order = range(len(studies)) if indices is None else indices
+  padded = -(-len(order) // batch_size) * batch_size
+
+  def example(row):
+    index = order[min(row, len(order) - 1)]
+    return studies[int(index)] | {"valid": np.bool_(row < len(order))}
+
+  dataset = grain.MapDataset.range(padded).map(example)
+  blocks = dataset.batch(rows)[process_index::process_count]
+  options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
+  return iter(blocks.to_iter_dataset(options))
+
+
+def _rows_per_process(batch_size: int, process_count: int) -> int:
+  if batch_size % process_count:
+    raise ValueError(
+      f"batch_size={batch_size} does not divide over {process_count} processes."
+    )
+  return batch_size // process_count
