@@ -1,0 +1,1 @@
+"""Scores of generated reports: language, findings, changes; numpy and text only."""

@@ -1,0 +1,163 @@
+"""Findings and changes: what a text claims, against what is so.
+
+Everything is counted per report first, as true positives, false positives and
+false negatives, so that any subset, average or resample is a sum.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Protocol
+
+import numpy as np
+
+from data_pipelines.findings import CHANGED
+from data_pipelines.records import LABELS, PRESENT, UNCERTAIN, UNMENTIONED
+
+# How an uncertain label is read. CheXbert's "rrg" mode, and so PriorRG: positive.
+UNCERTAIN_AS = {"positive": (PRESENT, UNCERTAIN), "negative": (PRESENT,)}
+GROUND_TRUTH = "ground truth"  # As against what is read from the references.
+UNCHANGED = ("unchanged",)
+
+Change = tuple[str, str, str]  # Label, side, one of records.CHANGES.
+Record = Mapping  # A line of predictions.jsonl; see `predictions`.
+
+
+class Reader(Protocol):
+  """What reads a report: the module `data_pipelines.findings`, or a stand-in."""
+
+  def labels(self, text: str) -> np.ndarray: ...
+
+  def changes(self, text: str, among: Sequence[str] = CHANGED) -> Set[Change]: ...
+
+
+def read_labels(texts: Sequence[str], reader: Reader) -> np.ndarray:
+  """The labels (n 14) that the texts state; a text that recurs is read once.
+
+  An empty text states nothing, not even that there is no finding: silence must not
+  score on normal studies.
+  """
+  silent = np.full(len(LABELS), UNMENTIONED, np.int8)
+  known = {text: reader.labels(text) if text.strip() else silent for text in set(texts)}
+  return np.array([known[text] for text in texts], np.int8).reshape(-1, len(LABELS))
+
+
+def read_changes(texts: Sequence[str], reader: Reader) -> list[Set[Change]]:
+  """All that the texts say is changed or unchanged; one that recurs is read once."""
+  kinds = (*CHANGED, *UNCHANGED)
+  known = {text: frozenset(reader.changes(text, kinds)) for text in set(texts)}
+  return [known[text] for text in texts]
+
+
+def true_labels(records: Sequence[Record], reader: Reader) -> tuple[np.ndarray, str]:
+  """The labels (n 14) that are so, and where they are from.
+
+  A record's own `labels`, else what the reader finds in its reference.
+  """
+  read = read_labels([record["reference"] for record in records], reader)
+  own = [record.get("labels") for record in records]
+  labels = [b if a is None else np.asarray(a, np.int8) for a, b in zip(own, read)]
+  return np.stack(labels), _source([labels is not None for labels in own])
+
+
+def true_changes(
+  records: Sequence[Record], reader: Reader
+) -> tuple[list[Set[Change]], str]:
+  """The changes that are so, and where they are from.
+
+  Those of a record's own `truth`, else what the reader finds in its reference.
+  """
+  read = read_changes([record["reference"] for record in records], reader)
+  own = [record.get("truth") for record in records]
+  changes = [b if a is None else changes_of(a) for a, b in zip(own, read)]
+  return changes, _source([facts is not None for facts in own])
+
+
+def changes_of(facts: Sequence[Mapping]) -> Set[Change]:
+  """The changes among facts (dicts of `records.Fact`)."""
+  return frozenset(
+    (fact["label"], fact.get("side", ""), fact["change"])
+    for fact in facts
+    if fact.get("change")
+  )
+
+
+def _source(own: Sequence[bool]) -> str:
+  if all(own):
+    return GROUND_TRUTH
+  if not any(own):
+    return "read from the references"
+  return (
+    f"{GROUND_TRUTH} ({sum(own)}), read from the references ({len(own) - sum(own)})"
+  )
+
+
+def label_statistics(
+  predicted: np.ndarray, truth: np.ndarray, uncertain: str = "positive"
+) -> np.ndarray:
+  """True positives, false positives, false negatives of every report: n 14 3."""
+  positive = UNCERTAIN_AS[uncertain]
+  return _outcomes(np.isin(predicted, positive), np.isin(truth, positive))
+
+
+def change_statistics(
+  predicted: Sequence[Set[Change]],
+  truth: Sequence[Set[Change]],
+  kinds: Sequence[str] = CHANGED,
+) -> np.ndarray:
+  """True positives, false positives, false negatives of every report: n 3.
+
+  A change counts where label, side and kind agree; other kinds are left aside.
+  """
+  counts = np.zeros((len(truth), 3))
+  for row, claimed, real in zip(counts, predicted, truth):
+    claimed = {change for change in claimed if change[2] in kinds}
+    real = {change for change in real if change[2] in kinds}
+    row[:] = len(claimed & real), len(claimed - real), len(real - claimed)
+  return counts
+
+
+def _outcomes(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+  return np.stack([predicted & truth, predicted & ~truth, ~predicted & truth], axis=-1)
+
+
+def precision(outcomes: np.ndarray) -> np.ndarray:
+  """Of outcomes (... 3); 0 where nothing was claimed."""
+  true, wrong, _ = np.moveaxis(outcomes, -1, 0)
+  return _ratio(true, true + wrong)
+
+
+def recall(outcomes: np.ndarray) -> np.ndarray:
+  """Of outcomes (... 3); 0 where nothing was there to be found."""
+  true, _, missed = np.moveaxis(outcomes, -1, 0)
+  return _ratio(true, true + missed)
+
+
+def f1(outcomes: np.ndarray) -> np.ndarray:
+  """Of outcomes (... 3); 0 where nothing was claimed and nothing was there."""
+  true, wrong, missed = np.moveaxis(outcomes, -1, 0)
+  return _ratio(2 * true, 2 * true + wrong + missed)
+
+
+def micro_f1(outcomes: np.ndarray) -> np.ndarray:
+  """F1 of all labels' outcomes (... 14 3) together."""
+  return f1(outcomes.sum(-2))
+
+
+def macro(measure, outcomes: np.ndarray) -> np.ndarray:
+  """Mean of a measure over the labels (... 14 3) that occur in the truth."""
+  occurs = support(outcomes) > 0
+  return _ratio((measure(outcomes) * occurs).sum(-1), occurs.sum(-1))
+
+
+def macro_f1(outcomes: np.ndarray) -> np.ndarray:
+  """Mean F1 over the labels (... 14 3) that occur in the truth."""
+  return macro(f1, outcomes)
+
+
+def support(outcomes: np.ndarray) -> np.ndarray:
+  """How many reports truly have each label."""
+  return outcomes[..., 0] + outcomes[..., 2]
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+  part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+  return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

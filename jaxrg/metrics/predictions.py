@@ -1,0 +1,115 @@
+"""predictions.jsonl: one study a line, what was generated beside what was written.
+
+`id`, `reference` and `prediction` are needed. `patient_id` (else `id`) is the unit
+of resampling; `has_prior` says whether a change can be stated; `labels` (14 ints)
+and `truth` (a list of Facts) are the ground truth where it is known; `study_id`,
+`view` and `prior_report` are kept for the reader.
+"""
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.records import ABSENT, LABELS, PRESENT, UNCERTAIN, UNMENTIONED
+
+STATES = (PRESENT, ABSENT, UNCERTAIN, UNMENTIONED)
+NEEDED = ("id", "reference", "prediction")
+
+
+def read(path: str | os.PathLike) -> list[dict]:
+  """The studies of a JSONL file, checked; ValueError names the line that is wrong."""
+  rows = []
+  with open(path, "rb") as file:
+    for number, line in enumerate(file, 1):
+      if line.strip():
+        rows.append(_row(line, f"{path}, line {number}"))
+  check(rows, str(path))
+  return rows
+
+
+def _row(line: bytes, place: str) -> dict:
+  try:
+    row = json.loads(line)
+  except UnicodeDecodeError:
+    raise ValueError(f"{place}: not UTF-8 text.") from None
+  except ValueError as error:
+    raise ValueError(f"{place}: not JSON ({error}).") from None
+  if not isinstance(row, dict):
+    raise ValueError(f"{place}: a JSON object is needed, with keys {_names(NEEDED)}.")
+  if missing := [key for key in NEEDED if key not in row]:
+    raise ValueError(f"{place}: no {_names(missing)}; the keys are {_names(row)}.")
+  if isinstance(row["id"], int):
+    row["id"] = str(row["id"])
+  for key in NEEDED:
+    if not isinstance(row[key], str):
+      raise ValueError(f"{place}: {key} must be text, not {type(row[key]).__name__}.")
+  return row
+
+
+def check(rows: Sequence[Mapping], place: str = "predictions") -> None:
+  """ValueError unless there are rows, their ids differ and each has a reference."""
+  if not rows:
+    raise ValueError(f"{place}: no predictions in it.")
+  counts = Counter(row["id"] for row in rows)
+  if twice := [name for name, count in counts.items() if count > 1]:
+    raise ValueError(f"{place}: {len(twice)} ids occur twice, among them {twice[0]!r}.")
+  for row in rows:
+    if not row["reference"].strip():
+      raise ValueError(f"{place}: the reference of id {row['id']!r} is empty.")
+    labels = row.get("labels")
+    if labels is not None and not _are_labels(labels):
+      raise ValueError(
+        f"{place}: labels of id {row['id']!r} must be {len(LABELS)} integers from "
+        "-2 to 1."
+      )
+    truth = row.get("truth")
+    if truth is not None and not _are_facts(truth):
+      raise ValueError(f"{place}: truth of id {row['id']!r} must be a list of facts.")
+
+
+def _are_labels(labels) -> bool:
+  return np.shape(labels) == (len(LABELS),) and bool(np.isin(labels, STATES).all())
+
+
+def _are_facts(truth) -> bool:
+  return isinstance(truth, Sequence) and all(
+    isinstance(fact, Mapping) and "label" in fact for fact in truth
+  )
+
+
+def write(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
+  """Writes the studies whole or not at all, readable by their owner only."""
+  lines = (
+    json.dumps(dict(row), ensure_ascii=False, default=lambda x: x.tolist()) + "\n"
+    for row in rows
+  )
+  write_private(path, "".join(lines))
+
+
+def write_private(path: str | os.PathLike, text: str) -> None:
+  """Writes a file whole or not at all, with mode 0600 whatever the umask."""
+  path = Path(path)
+  # One name for all attempts: what a killed one leaves, the next one overwrites.
+  partial = path.with_name(f".{path.name}.tmp")
+  try:
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+      os.fchmod(descriptor, 0o600)
+      file.write(text)
+      file.flush()
+      os.fsync(descriptor)
+    os.replace(partial, path)
+  except OSError as error:
+    raise OSError(error.errno, error.strerror, str(path)) from error
+  finally:
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
+
+
+def _names(keys: Iterable) -> str:
+  return ", ".join(str(key) for key in keys) or "none"

@@ -1,0 +1,261 @@
+"""Everything that is said of a set of predictions, as one nested dict.
+
+`score` gives
+
+    n, n_unique, n_empty, n_patients, n_with_prior, words, reference_words
+    resampling   level, unit, units, resamples, seed
+    language     for each of `protocols.PROTOCOLS`: protocol, bleu_1 .. bleu_4,
+                 rouge_l, cider
+    labels       protocol, micro and macro (precision, recall, f1), classes (name ->
+                 precision, recall, f1, n_true, n_predicted), ceiling
+    changes      protocol, changed and unchanged (precision, recall, f1,
+                 n_true, n_predicted), ceiling; None where no study has a prior
+
+where `protocol` says how the numbers beside it were made, a number with an interval
+is {value, low, high}, and `ceiling` is what the reader reaches on the references
+themselves (None without ground truth).
+"""
+
+from collections.abc import Mapping, Sequence, Set
+
+import numpy as np
+
+from data_pipelines import findings
+from data_pipelines.records import LABELS
+from jaxrg.metrics import clinical, intervals, nlg, predictions
+from jaxrg.metrics.clinical import Change, Reader, Record
+from jaxrg.metrics.protocols import PROTOCOLS, Protocol, Truncation
+
+LABELER = "rules"  # Of `data_pipelines.findings`; never to be taken for CheXbert.
+
+
+def score(
+  rows: Sequence[Record],
+  *,
+  truncation: Truncation | None = None,
+  uncertain: str = "positive",
+  resamples: int = 1000,
+  seed: int = 0,
+  reader: Reader = findings,
+) -> dict:
+  """All scores of predictions (rows as in `predictions`), by the schema above.
+
+  `truncation` cuts the references of the language scores; the findings and changes
+  are read from the references in full.
+  """
+  predictions.check(rows)
+  outputs = [row["prediction"] for row in rows]
+  options = {"clusters": _patients(rows), "resamples": resamples, "seed": seed}
+  counts = {"n": len(rows), "n_unique": len(set(outputs))}
+  metrics = counts | {
+    "n_empty": sum(not text.strip() for text in outputs),
+    "n_patients": len(set(options["clusters"])),
+    "n_with_prior": int(with_prior(rows).sum()),
+    "words": float(np.mean([len(text.split()) for text in outputs])),
+    "reference_words": float(np.mean([len(row["reference"].split()) for row in rows])),
+    "resampling": {
+      "level": intervals.LEVEL,
+      "unit": "patient" if any("patient_id" in row for row in rows) else "report",
+      "units": len(set(options["clusters"])),
+      "resamples": resamples,
+      "seed": seed,
+    },
+  }
+  metrics["language"] = {
+    name: _language(rows, protocol, truncation, counts, options)
+    for name, protocol in PROTOCOLS.items()
+  }
+  metrics["labels"] = _labels(rows, reader, uncertain, counts, options)
+  metrics["changes"] = _changes(rows, reader, options)
+  return metrics
+
+
+def prior_effect(
+  runs: Mapping[str, Sequence[Record]],
+  constant: Set[Change] | None = None,
+  *,
+  resamples: int = 1000,
+  seed: int = 0,
+  reader: Reader = findings,
+) -> dict:
+  """Change F1 of several runs over the same studies, and their distance to the first.
+
+  The first run names the studies, which of them have a prior, and the truth; it
+  should be the one that saw the true prior. Others may be decoded with another
+  patient's prior, or none. `constant` is one set of changes claimed of every study
+  (`baselines.constant_changes` of the training set). Name -> n, f1, precision,
+  recall, unchanged_f1, difference (to the first; value, low, high, p).
+  """
+  first = next(iter(runs.values()))
+  rows = [row for row, has in zip(first, with_prior(first)) if has]
+  if not rows:
+    raise ValueError("What the prior does cannot be told: no study has a prior.")
+  claims = {}
+  for name, run in runs.items():
+    texts = {row["id"]: row["prediction"] for row in run}
+    if missing := [row["id"] for row in rows if row["id"] not in texts]:
+      raise ValueError(f"{name}: no prediction for id {missing[0]!r}.")
+    claims[name] = clinical.read_changes([texts[row["id"]] for row in rows], reader)
+  if constant is not None:
+    claims["constant answer"] = [constant] * len(rows)
+
+  truth, _ = clinical.true_changes(rows, reader)
+  options = {"clusters": _patients(rows), "resamples": resamples, "seed": seed}
+  statistics = {
+    name: clinical.change_statistics(claim, truth) for name, claim in claims.items()
+  }
+  reference = next(iter(statistics.values()))
+  effect = {}
+  for name, outcomes in statistics.items():
+    unchanged = clinical.change_statistics(claims[name], truth, clinical.UNCHANGED)
+    effect[name] = _measures(outcomes, options) | {
+      "n": len(rows),
+      "unchanged_f1": float(clinical.f1(unchanged.sum(0))),
+    }
+    if outcomes is not reference:
+      distance = intervals.paired(outcomes, reference, clinical.f1, **options)
+      effect[name]["difference"] = distance._asdict()
+  return effect
+
+
+def with_prior(rows: Sequence[Record]) -> np.ndarray:
+  """Whether each study has a prior (n,); every one where no row says so.
+
+  A row says so by `has_prior`, else by a `prior_report`.
+  """
+  if not any("has_prior" in row or "prior_report" in row for row in rows):
+    return np.ones(len(rows), bool)
+  return np.array(
+    [bool(row.get("has_prior", row.get("prior_report"))) for row in rows], bool
+  )
+
+
+def _patients(rows: Sequence[Record]) -> list[str]:
+  return [str(row.get("patient_id") or row["id"]) for row in rows]
+
+
+def _language(
+  rows: Sequence[Record],
+  protocol: Protocol,
+  truncation: Truncation | None,
+  counts: Mapping,
+  options: Mapping,
+) -> dict:
+  references = [row["reference"] for row in rows]
+  if truncation is not None:
+    references = [truncation.cut(text) for text in references]
+  references = protocol.apply(references)
+  outputs = protocol.apply([row["prediction"] for row in rows])
+
+  corpus = nlg.count(outputs, references)
+  bleu = nlg.bleu_statistics(corpus)
+  scores = {
+    f"bleu_{order}": intervals.bootstrap(bleu, _bleu_of_order(order), **options)
+    for order in range(1, nlg.ORDERS + 1)
+  }
+  reports = {"rouge_l": nlg.rouge_l(outputs, references), "cider": nlg.cider(corpus)}
+  for name, values in reports.items():
+    statistics = np.stack([values, np.ones_like(values)], axis=1)
+    scores[name] = intervals.bootstrap(statistics, intervals.mean, **options)
+  description = {
+    "name": protocol.name,
+    "tokens": protocol.tokens,
+    "references": truncation.name if truncation else "in full",
+    **counts,
+  }
+  return {"protocol": description} | {k: v._asdict() for k, v in scores.items()}
+
+
+def _bleu_of_order(order: int) -> intervals.Measure:
+  return lambda sums: nlg.bleu(sums)[..., order - 1]
+
+
+def _labels(
+  rows: Sequence[Record],
+  reader: Reader,
+  uncertain: str,
+  counts: Mapping,
+  options: Mapping,
+) -> dict:
+  truth, source = clinical.true_labels(rows, reader)
+  claimed = clinical.read_labels([row["prediction"] for row in rows], reader)
+  outcomes = clinical.label_statistics(claimed, truth, uncertain)
+  total = outcomes.sum(0)
+  support = clinical.support(total)
+  ceiling = None
+  if source == clinical.GROUND_TRUTH:
+    read = clinical.read_labels([row["reference"] for row in rows], reader)
+    best = clinical.label_statistics(read, truth, uncertain).sum(0)
+    ceiling = {
+      "micro_f1": float(clinical.micro_f1(best)),
+      "macro_f1": float(clinical.macro_f1(best)),
+    }
+  return {
+    "protocol": {
+      "labeler": LABELER,
+      "truth": source,
+      "uncertain": f"as {uncertain}",
+      "macro": f"over the {int((support > 0).sum())} labels that occur in the truth",
+      **counts,
+    },
+    "micro": {
+      "precision": float(clinical.precision(total.sum(0))),
+      "recall": float(clinical.recall(total.sum(0))),
+      "f1": intervals.bootstrap(outcomes, clinical.micro_f1, **options)._asdict(),
+    },
+    "macro": {
+      "precision": float(clinical.macro(clinical.precision, total)),
+      "recall": float(clinical.macro(clinical.recall, total)),
+      "f1": intervals.bootstrap(outcomes, clinical.macro_f1, **options)._asdict(),
+    },
+    "classes": {
+      name: {
+        "precision": float(clinical.precision(row)),
+        "recall": float(clinical.recall(row)),
+        "f1": float(clinical.f1(row)),
+        "n_true": int(row[0] + row[2]),
+        "n_predicted": int(row[0] + row[1]),
+      }
+      for name, row in zip(LABELS, total)
+    },
+    "ceiling": ceiling,
+  }
+
+
+def _changes(rows: Sequence[Record], reader: Reader, options: Mapping) -> dict | None:
+  rows = [row for row, has in zip(rows, with_prior(rows)) if has]
+  if not rows:
+    return None
+  options = {**options, "clusters": _patients(rows)}
+  truth, source = clinical.true_changes(rows, reader)
+  outputs = [row["prediction"] for row in rows]
+  claimed = clinical.read_changes(outputs, reader)
+  read = clinical.read_changes([row["reference"] for row in rows], reader)
+  result = {
+    "protocol": {
+      "labeler": LABELER,
+      "truth": source,
+      "changes": "finding, side, one of " + ", ".join(clinical.CHANGED),
+      "n": len(rows),
+      "n_unique": len(set(outputs)),
+    },
+    "ceiling": {} if source == clinical.GROUND_TRUTH else None,
+  }
+  for name, kinds in (("changed", clinical.CHANGED), ("unchanged", clinical.UNCHANGED)):
+    outcomes = clinical.change_statistics(claimed, truth, kinds)
+    result[name] = _measures(outcomes, options)
+    if result["ceiling"] is not None:
+      best = clinical.change_statistics(read, truth, kinds).sum(0)
+      result["ceiling"][f"{name}_f1"] = float(clinical.f1(best))
+  return result
+
+
+def _measures(outcomes: np.ndarray, options: Mapping) -> dict:
+  true, wrong, missed = total = outcomes.sum(0)
+  return {
+    "precision": float(clinical.precision(total)),
+    "recall": float(clinical.recall(total)),
+    "f1": intervals.bootstrap(outcomes, clinical.f1, **options)._asdict(),
+    "n_true": int(true + missed),
+    "n_predicted": int(true + wrong),
+  }

@@ -1,0 +1,242 @@
+"""The scores as tables: the same rows for a terminal and for the page."""
+
+import dataclasses
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from data_pipelines.records import LABELS
+
+WIDTH = 100  # Columns of the terminal that `text` fits.
+_NAME, _OTHER = 28, 14  # Of row names; of a heading before it is broken.
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Rows of text under a title, with the note that makes the numbers comparable."""
+
+  title: str
+  note: str
+  columns: Sequence[str]
+  rows: Sequence[Sequence[str]]  # The first cell of a row is its name.
+
+
+def tables(
+  metrics: Mapping,
+  baselines: Mapping[str, Mapping] | None = None,
+  priors: Mapping[str, Mapping] | None = None,
+  *,
+  name: str = "system",
+) -> list[Table]:
+  """Tables of `scoring.score`: a system beside its baselines (name -> their scores).
+
+  `priors` is what `scoring.prior_effect` gives.
+  """
+  scores = {name: metrics, **(baselines or {})}
+  columns = [f"{name} [95 %]", *(baselines or {})]
+  result = [_outputs(scores)]
+  result += [_language(scores, columns, key) for key in metrics["language"]]
+  result += [_labels(scores, columns), _classes(scores)]
+  if metrics["changes"] is not None:
+    result.append(_changes(scores, columns))
+  if priors:
+    result.append(_priors(priors))
+  return result
+
+
+def text(
+  metrics: Mapping,
+  baselines: Mapping[str, Mapping] | None = None,
+  priors: Mapping[str, Mapping] | None = None,
+  *,
+  name: str = "system",
+) -> str:
+  """The tables for a terminal of WIDTH columns."""
+  return "\n\n".join(
+    _render(table) for table in tables(metrics, baselines, priors, name=name)
+  )
+
+
+def _outputs(scores: Mapping[str, Mapping]) -> Table:
+  first = next(iter(scores.values()))
+  resampling = first["resampling"]
+  note = (
+    f"{first['n']} reports of {first['n_patients']} patients, {first['n_with_prior']} "
+    f"with a prior. [95 %]: bootstrap over {resampling['units']} "
+    f"{resampling['unit']}s, {resampling['resamples']} resamples, seed "
+    f"{resampling['seed']}."
+  )
+  if resampling["unit"] == "report":
+    note = note.replace(f" of {first['n_patients']} patients", "")
+  rows = [
+    ("unique outputs", *[f"{s['n_unique'] / s['n']:.1%}" for s in scores.values()]),
+    ("number unique", *[str(s["n_unique"]) for s in scores.values()]),
+    ("empty outputs", *[str(s["n_empty"]) for s in scores.values()]),
+    (
+      f"words (references {first['reference_words']:.1f})",
+      *[f"{s['words']:.1f}" for s in scores.values()],
+    ),
+  ]
+  return Table("Outputs", note, list(scores), rows)
+
+
+def _language(scores: Mapping[str, Mapping], columns: list[str], key: str) -> Table:
+  protocol = next(iter(scores.values()))["language"][key]["protocol"]
+  note = (
+    f"Text: {protocol['tokens']}; references {protocol['references']}; "
+    f"N {protocol['n']}, {protocol['n_unique']} unique."
+  )
+  names = {f"bleu_{n}": f"BLEU-{n}" for n in range(1, 5)}
+  names |= {"rouge_l": "ROUGE-L", "cider": "CIDEr-D"}
+  rows = [
+    _row(title, [s["language"][key][measure] for s in scores.values()])
+    for measure, title in names.items()
+  ]
+  return Table(f"Language, protocol {key}", note, columns, rows)
+
+
+def _labels(scores: Mapping[str, Mapping], columns: list[str]) -> Table:
+  labels = [s["labels"] for s in scores.values()]
+  protocol, ceiling = labels[0]["protocol"], labels[0]["ceiling"]
+  note = (
+    f"Labeler: {protocol['labeler']}; truth: {protocol['truth']}; uncertain counted "
+    f"{protocol['uncertain']}; macro {protocol['macro']}; N {protocol['n']}, "
+    f"{protocol['n_unique']} unique."
+  )
+  rows = []
+  for average in ("micro", "macro"):
+    for measure in ("f1", "precision", "recall"):
+      best = (ceiling or {}).get(f"{average}_{measure}")
+      values = [score[average][measure] for score in labels]
+      title = "F1" if measure == "f1" else measure
+      rows.append(_row(f"{average} {title}", values, best, ceiling is not None))
+  return Table("Findings, 14 labels", note, _ceiled(columns, ceiling), rows)
+
+
+def _classes(scores: Mapping[str, Mapping]) -> Table:
+  own, *others = [s["labels"]["classes"] for s in scores.values()]
+  columns = ["F1", "precision", "recall", "n", "claimed"]
+  columns += [f"F1 {name}" for name in list(scores)[1:]]
+  rows = []
+  for label in LABELS:
+    row = own[label]
+    rows.append(
+      (
+        label,
+        _f1(row),
+        _number(row["precision"]) if row["n_predicted"] else "-",
+        _number(row["recall"]) if row["n_true"] else "-",
+        str(row["n_true"]),
+        str(row["n_predicted"]),
+        *[_f1(other[label]) for other in others],
+      )
+    )
+  note = "-: neither in the truth nor claimed, or nothing to divide by."
+  return Table("Findings by label", note, columns, rows)
+
+
+def _f1(row: Mapping) -> str:
+  return _number(row["f1"]) if row["n_true"] + row["n_predicted"] else "-"
+
+
+def _changes(scores: Mapping[str, Mapping], columns: list[str]) -> Table:
+  changes = [s["changes"] for s in scores.values()]
+  protocol, ceiling = changes[0]["protocol"], changes[0]["ceiling"]
+  note = (
+    f"A change is {protocol['changes']}; labeler: {protocol['labeler']}; truth: "
+    f"{protocol['truth']}; {protocol['n']} studies with a prior, "
+    f"{changes[0]['changed']['n_true']} changes, {changes[0]['unchanged']['n_true']} "
+    "findings unchanged."
+  )
+  rows = []
+  for kind in ("changed", "unchanged"):
+    for measure in ("f1", "precision", "recall"):
+      best = (ceiling or {}).get(f"{kind}_{measure}")
+      values = [score[kind][measure] for score in changes]
+      title = f"{kind} {'F1' if measure == 'f1' else measure}"
+      rows.append(_row(title, values, best, ceiling is not None))
+  return Table("Changes since the prior", note, _ceiled(columns, ceiling), rows)
+
+
+def _priors(priors: Mapping[str, Mapping]) -> Table:
+  first = next(iter(priors))
+  note = (
+    f"Change F1 over the {priors[first]['n']} studies with a prior, decoded with it, "
+    "with something else in its place, or answered without looking; [95 %] intervals."
+  )
+  columns = ["F1 [95 %]", f"minus {first}", "p", "unchanged F1"]
+  rows = []
+  for name, row in priors.items():
+    distance = row.get("difference")
+    rows.append(
+      (
+        name,
+        _number(row["f1"], interval=True),
+        _number(distance, interval=True) if distance else "",
+        f"{distance['p']:.3f}" if distance else "",
+        _number(row["unchanged_f1"]),
+      )
+    )
+  return Table("What the prior does", note, columns, rows)
+
+
+def _ceiled(columns: list[str], ceiling: Mapping | None) -> list[str]:
+  return columns if ceiling is None else [*columns, "reader on references"]
+
+
+def _row(title, values, best=None, ceiled=False) -> tuple[str, ...]:
+  cells = [_number(values[0], interval=True), *map(_number, values[1:])]
+  if ceiled:
+    cells.append("" if best is None else _number(best))
+  return (title, *cells)
+
+
+def _number(value: float | Mapping, interval: bool = False) -> str:
+  if not isinstance(value, Mapping):
+    return f"{value:.3f}"
+  if not interval:
+    return f"{value['value']:.3f}"
+  return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _render(table: Table) -> str:
+  """A table in at most WIDTH columns; what does not fit moves to a second block."""
+  widths = [
+    max(
+      min(_OTHER, len(column)) + 1,
+      *(len(row[i]) + 2 for row in table.rows),
+    )
+    for i, column in enumerate(table.columns, 1)
+  ]
+  lines = [table.title, *textwrap.wrap(table.note, WIDTH)]
+  start = 0
+  while start < len(widths):
+    stop = start + 1
+    while stop < len(widths) and _NAME + sum(widths[start : stop + 1]) <= WIDTH:
+      stop += 1
+    lines += _block(table, widths, start, stop)
+    start = stop
+  return "\n".join(lines)
+
+
+def _block(table: Table, widths: list[int], start: int, stop: int) -> list[str]:
+  lines = [f"  {row[0]}"[:_NAME].ljust(_NAME) for row in table.rows]
+  heads = []
+  for i in range(start, stop):
+    heads.append(textwrap.wrap(table.columns[i], widths[i] - 1))
+    cells = _aligned([row[1 + i] for row in table.rows])
+    for line, cell in enumerate(cells):
+      lines[line] += cell.rjust(widths[i])
+  height = max(map(len, heads))
+  above = [" " * _NAME] * height
+  for head, width in zip(heads, widths[start:stop]):
+    padded = [""] * (height - len(head)) + head
+    above = [line + word.rjust(width) for line, word in zip(above, padded)]
+  return [line.rstrip() for line in (*above, *lines)]
+
+
+def _aligned(cells: list[str]) -> list[str]:
+  """Numbers without an interval, under the numbers of those that have one."""
+  bracket = max(
+    (len(cell) - cell.find(" [") for cell in cells if "[" in cell), default=0
+  )
+  return [cell if "[" in cell else cell + " " * bracket for cell in cells]

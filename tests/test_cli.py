@@ -1,0 +1,43 @@
+"""How a verb ends, seen from outside."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def end_of(statement, *arguments, root):
+  program = f"from jaxrg import cli\ndef main(argv):\n  {statement}\ncli.run(main)\n"
+  command = [sys.executable, "-c", program, *arguments]
+  run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+  return run.returncode, run.stderr
+
+
+@pytest.mark.parametrize(
+  ("statement", "message"),
+  [
+    ("raise ValueError('steps: 3 expected,\\n  got 2.')", "steps: 3 expected, got 2."),
+    ("open('no/such/file')", "no/such/file: No such file or directory."),
+    ("raise OSError(28, 'No space left on device')", "No space left on device."),
+    ("raise OSError('odd')", "odd"),
+  ],
+)
+def test_errors_a_user_can_mend(statement, message, request):
+  root = request.config.rootpath
+  assert end_of(statement, root=root) == (1, f"error: {message}\n")
+
+
+def test_faults_of_ours_keep_their_traceback(request):
+  status, stderr = end_of("{}['x']", root=request.config.rootpath)
+  assert status == 1
+  assert "KeyError" in stderr
+  status, stderr = end_of(
+    "raise ValueError('x')", "--verbosity=1", root=request.config.rootpath
+  )
+  assert status == 1
+  assert "Traceback" in stderr
+
+
+def test_status(request):
+  assert end_of("pass", root=request.config.rootpath) == (0, "")
+  assert end_of("return 3", root=request.config.rootpath) == (3, "")

@@ -1,0 +1,70 @@
+"""`python -m jaxrg.score` as a user types it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+ROWS = [
+  {
+    "id": f"p{i}_s1",
+    "patient_id": f"p{i}",
+    "has_prior": i > 2,
+    "reference": "The heart is enlarged. There is no pleural effusion.",
+    "prediction": f"There is {'no' if i % 2 else 'a small left'} pleural effusion.",
+  }
+  for i in range(6)
+]
+
+
+def score(*arguments, cwd):
+  command = [sys.executable, "-m", "jaxrg.score", *map(str, arguments)]
+  return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def write(path, rows):
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return path
+
+
+def test_table_and_metrics(tmp_path, monkeypatch, request):
+  monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=":")
+  path = write(tmp_path / "predictions.jsonl", ROWS)
+  run = score(path.name, "--out=metrics.json", "--resamples=50", cwd=tmp_path)
+  assert run.returncode == 0, run.stderr
+  assert "6 reports of 6 patients, 3 with a prior" in run.stdout
+  assert "protocol priorrg" in run.stdout
+  metrics = json.loads((tmp_path / "metrics.json").read_text())
+  assert metrics["resampling"]["resamples"] == 50
+  effusion = metrics["labels"]["classes"]["Pleural Effusion"]
+  assert (effusion["n_true"], effusion["n_predicted"]) == (0, 3)
+
+
+@pytest.mark.parametrize(
+  ("rows", "message"),
+  [
+    (None, "error: predictions.jsonl: No such file or directory.\n"),
+    ([], "error: predictions.jsonl: no predictions in it.\n"),
+    (
+      [{"id": "a", "text": "b"}],
+      "error: predictions.jsonl, line 1: no reference, prediction; the keys are id, "
+      "text.\n",
+    ),
+  ],
+)
+def test_errors_are_one_line(tmp_path, monkeypatch, request, rows, message):
+  monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=":")
+  if rows is not None:
+    write(tmp_path / "predictions.jsonl", rows)
+  run = score("predictions.jsonl", "--out=metrics.json", cwd=tmp_path)
+  assert (run.returncode, run.stdout, run.stderr) == (1, "", message)
+  assert not (tmp_path / "metrics.json").exists()
+
+
+def test_verbosity_shows_where(tmp_path, monkeypatch, request):
+  monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=":")
+  run = score("nothing.jsonl", "--verbosity=1", cwd=tmp_path)
+  assert run.returncode == 1
+  assert "Traceback" in run.stderr
+  assert "FileNotFoundError" in run.stderr
