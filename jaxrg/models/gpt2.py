@@ -1,0 +1,198 @@
+"""GPT-2 decoder that reads a memory of encoded findings."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrg.models.layers import Attention, Dtype, Mlp, layer_norm
+from jaxrg.sharding import constrain
+
+
+@struct.dataclass
+class Cache:
+  """What decoding keeps: of the tokens so far, and of the memory.
+
+  The memory is stored once a study, however many hypotheses read it.
+  """
+
+  keys: Float[Array, "layers b n t h k"]
+  values: Float[Array, "layers b n t h k"]
+  memory_keys: Float[Array, "layers b s h k"]
+  memory_values: Float[Array, "layers b s h k"]
+  length: Int[Array, ""]  # Tokens so far.
+
+  def reorder(self, parents: Int[Array, "b n"]) -> "Cache":
+    """The cache in which hypothesis i of a study continues hypothesis parents[i]."""
+    index = parents[None, :, :, None, None, None]
+    take = lambda x: jnp.take_along_axis(x, index, axis=2)
+    return self.replace(keys=take(self.keys), values=take(self.values))
+
+
+class GPT2Block(nn.Module):
+  """Pre-norm block: self-attention, cross-attention, perceptron."""
+
+  width: int
+  num_heads: int
+  num_layers: int  # Of the whole decoder; sets the scale of the residual weights.
+  dropout_rate: float
+  init_std: float
+  dtype: Dtype = jnp.float32
+
+  def setup(self):
+    normal = nn.initializers.normal(self.init_std)
+    residual = nn.initializers.normal(self.init_std / (2 * self.num_layers) ** 0.5)
+
+    def attention():
+      return Attention(
+        self.width,
+        self.num_heads,
+        self.width // self.num_heads,
+        dropout_rate=self.dropout_rate,
+        dtype=self.dtype,
+        kernel_init=normal,
+        out_init=residual,
+      )
+
+    self.self_attention, self.cross_attention = attention(), attention()
+    self.mlp = Mlp(
+      self.width, 4 * self.width, nn.gelu, self.dtype, normal, out_init=residual
+    )
+    self.norm_1, self.norm_2, self.norm_3 = (
+      layer_norm(dtype=self.dtype) for _ in range(3)
+    )
+    self.dropout = nn.Dropout(self.dropout_rate)
+
+  def __call__(
+    self,
+    x: Float[Array, "b t d"],
+    memory: Float[Array, "b s c"],
+    *,
+    mask: Bool[Array, "b #h t t"],
+    memory_mask: Bool[Array, "b s"] | None = None,
+    train: bool = False,
+  ) -> Float[Array, "b t d"]:
+    dropout = lambda y: self.dropout(y, deterministic=not train)
+    cross = None if memory_mask is None else memory_mask[:, None, None, :]
+    x = x + dropout(self.self_attention(self.norm_1(x), mask=mask, train=train))
+    x = x + dropout(
+      self.cross_attention(self.norm_2(x), memory, mask=cross, train=train)
+    )
+    x = x + dropout(self.mlp(self.norm_3(x)))
+    return constrain(x, "batch", "length", "embed")
+
+  def step(
+    self,
+    x: Float[Array, "b n d"],
+    keys: Float[Array, "b n t h k"],
+    values: Float[Array, "b n t h k"],
+    memory: tuple[Float[Array, "b s h k"], Float[Array, "b s h k"]],
+    position: Int[Array, ""],
+  ) -> tuple[Float[Array, "b n d"], tuple[Array, Array]]:
+    """One token of each hypothesis; returns the keys and values with it added."""
+    b, n, length = keys.shape[:3]
+    y = self.norm_1(x)
+    key, value = self.self_attention.keys_values(y)  # b n h k
+    keys = jax.lax.dynamic_update_index_in_dim(keys, key, position, axis=2)
+    values = jax.lax.dynamic_update_index_in_dim(values, value, position, axis=2)
+    flat = lambda z: z.reshape(b * n, *z.shape[2:])
+    mask = (jnp.arange(length) <= position)[None, None, None, :]
+    y = self.self_attention.read(flat(y)[:, None], flat(keys), flat(values), mask=mask)
+    x = x + y.reshape(x.shape)
+    # The hypotheses of a study are so many queries to one memory.
+    x = x + self.cross_attention.read(self.norm_2(x), *memory)
+    return x + self.mlp(self.norm_3(x)), (keys, values)
+
+
+class GPT2(nn.Module):
+  """Next-token logits for `tokens`, given a `memory` (spec priorrg 4.2)."""
+
+  vocab_size: int
+  num_layers: int
+  num_heads: int
+  width: int
+  max_length: int  # Positions that exist; more than any report needs.
+  dropout_rate: float = 0.1
+  init_std: float = 0.02
+  dtype: Dtype = jnp.float32
+
+  def setup(self):
+    normal = nn.initializers.normal(self.init_std)
+    self.tokens = nn.Embed(
+      self.vocab_size, self.width, embedding_init=normal, dtype=self.dtype
+    )
+    self.positions = self.param("positions", normal, (self.max_length, self.width))
+    self.layers = [
+      GPT2Block(
+        self.width,
+        self.num_heads,
+        self.num_layers,
+        self.dropout_rate,
+        self.init_std,
+        self.dtype,
+        name=f"layer_{i}",
+      )
+      for i in range(self.num_layers)
+    ]
+    self.norm = layer_norm(dtype=self.dtype)
+    self.dropout = nn.Dropout(self.dropout_rate)
+
+  def logits(self, x: Float[Array, "b t d"]) -> Float[Array, "b t v"]:
+    """The output matrix is the token table."""
+    logits = self.tokens.attend(self.norm(x)).astype(jnp.float32)
+    return constrain(logits, "batch", "length", "vocab")
+
+  def __call__(
+    self,
+    tokens: Int[Array, "b t"],
+    mask: Bool[Array, "b t"],
+    memory: Float[Array, "b s c"],
+    *,
+    memory_mask: Bool[Array, "b s"] | None = None,
+    train: bool = False,
+  ) -> Float[Array, "b t v"]:
+    positions = self.positions[: tokens.shape[1]]
+    x = self.tokens(tokens) + positions.astype(self.dtype)
+    x = self.dropout(x, deterministic=not train)
+    causal = nn.make_causal_mask(tokens, dtype=bool) & mask[:, None, None, :]
+    for layer in self.layers:
+      x = layer(x, memory, mask=causal, memory_mask=memory_mask, train=train)
+    return self.logits(x)
+
+  def start(
+    self, memory: Float[Array, "b s c"], num_hypotheses: int, max_length: int
+  ) -> Cache:
+    """An empty cache for `max_length` tokens of each hypothesis."""
+    if max_length > self.max_length:
+      raise ValueError(
+        f"Reports of {max_length} tokens, but the decoder has {self.max_length} "
+        "positions; lower max_length."
+      )
+    kv = [layer.cross_attention.keys_values(memory) for layer in self.layers]
+    head_dim = self.width // self.num_heads
+    shape = (self.num_layers, memory.shape[0], num_hypotheses, max_length)
+    empty = jnp.zeros((*shape, self.num_heads, head_dim), self.dtype)
+    return Cache(
+      keys=empty,
+      values=empty,
+      memory_keys=jnp.stack([key for key, _ in kv]),
+      memory_values=jnp.stack([value for _, value in kv]),
+      length=jnp.zeros((), jnp.int32),
+    )
+
+  def step(
+    self, tokens: Int[Array, "b n"], cache: Cache
+  ) -> tuple[Float[Array, "b n v"], Cache]:
+    """Logits after one more token of each hypothesis."""
+    position = self.positions[cache.length].astype(self.dtype)
+    x = self.tokens(tokens) + position
+    added = []
+    for i, layer in enumerate(self.layers):
+      memory = (cache.memory_keys[i], cache.memory_values[i])
+      x, kv = layer.step(x, cache.keys[i], cache.values[i], memory, cache.length)
+      added.append(kv)
+    keys, values = (jnp.stack(z) for z in zip(*added))
+    return self.logits(x), cache.replace(
+      keys=keys, values=values, length=cache.length + 1
+    )

@@ -1,0 +1,183 @@
+"""Layers that every encoder and decoder here is made of.
+
+Shapes name their axes: b batch, t target (query) tokens, s source (key) tokens,
+d model width, c width of a context, h heads, k head width, v vocabulary,
+l latents, n hypotheses of a beam. Masks are boolean, true where real.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxrg.sharding import constrain
+
+Dtype = jax.typing.DTypeLike
+Initializer = nn.initializers.Initializer
+
+
+def torch_linear(scale: float = 1.0) -> Initializer:
+  """PyTorch's default for linear and convolution weights: U(+-1/sqrt(fan_in))."""
+  return nn.initializers.variance_scaling(scale / 3.0, "fan_in", "uniform")
+
+
+def layer_norm(epsilon: float = 1e-5, dtype: Dtype = jnp.float32, name=None):
+  """LayerNorm with exact variance: the fast one errs where |mean| >> std."""
+  return nn.LayerNorm(epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def gelu(x: Array) -> Array:
+  """The exact GELU; flax's default is the tanh approximation of GPT-2."""
+  return nn.gelu(x, approximate=False)
+
+
+def attend(
+  query: Float[Array, "b t h k"],
+  key: Float[Array, "b s h k"],
+  value: Float[Array, "b s h k"],
+  *,
+  mask: Bool[Array, "#b #h #t s"] | None = None,
+  dropout: Callable[[Array], Array] = lambda weights: weights,
+) -> Float[Array, "b t h k"]:
+  """Scaled dot-product attention, the only one; softmax in float32.
+
+  A query that may see no key yields zero: an absent context says nothing.
+  """
+  logits = jnp.einsum("bthk,bshk->bhts", query * query.shape[-1] ** -0.5, key)
+  logits = logits.astype(jnp.float32)
+  if mask is not None:
+    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+  weights = nn.softmax(logits)
+  if mask is not None:
+    weights = jnp.where(mask, weights, 0.0)
+  weights = dropout(weights).astype(value.dtype)
+  return jnp.einsum("bhts,bshk->bthk", weights, value)
+
+
+class Attention(nn.Module):
+  """Multi-head attention of `x` over `context` (itself, when None)."""
+
+  width: int  # Of the output.
+  num_heads: int
+  head_dim: int
+  qkv_bias: bool = True
+  dropout_rate: float = 0.0
+  dtype: Dtype = jnp.float32
+  kernel_init: Initializer = torch_linear()
+  out_init: Initializer | None = None  # None: as `kernel_init`.
+
+  def setup(self):
+    def heads():
+      return nn.DenseGeneral(
+        (self.num_heads, self.head_dim),
+        use_bias=self.qkv_bias,
+        dtype=self.dtype,
+        kernel_init=self.kernel_init,
+      )
+
+    self.query, self.key, self.value = heads(), heads(), heads()
+    self.out = nn.DenseGeneral(
+      self.width,
+      axis=(-2, -1),
+      dtype=self.dtype,
+      kernel_init=self.out_init or self.kernel_init,
+    )
+    self.dropout = nn.Dropout(self.dropout_rate)
+
+  def keys_values(self, context: Float[Array, "b s c"]) -> tuple[Array, Array]:
+    """The keys and values of a context, for decoding to keep: each b s h k."""
+    return self.key(context), self.value(context)
+
+  def read(
+    self,
+    x: Float[Array, "b t d"],
+    key: Float[Array, "b s h k"],
+    value: Float[Array, "b s h k"],
+    *,
+    mask: Bool[Array, "#b #h #t s"] | None = None,
+    train: bool = False,
+  ) -> Float[Array, "b t d"]:
+    """Attention over keys and values that are there already."""
+    query = constrain(self.query(x), "batch", "length", "heads", "head_dim")
+    dropout = lambda weights: self.dropout(weights, deterministic=not train)
+    return self.out(attend(query, key, value, mask=mask, dropout=dropout))
+
+  def __call__(
+    self,
+    x: Float[Array, "b t d"],
+    context: Float[Array, "b s c"] | None = None,
+    *,
+    mask: Bool[Array, "#b #h #t s"] | None = None,
+    train: bool = False,
+  ) -> Float[Array, "b t d"]:
+    key, value = self.keys_values(x if context is None else context)
+    return self.read(x, key, value, mask=mask, train=train)
+
+
+class Mlp(nn.Module):
+  """Two-layer perceptron."""
+
+  width: int
+  mlp_dim: int
+  activation: Callable[[Array], Array] = gelu
+  dtype: Dtype = jnp.float32
+  kernel_init: Initializer = torch_linear()
+  out_init: Initializer | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b t d"]:
+    x = nn.Dense(
+      self.mlp_dim, dtype=self.dtype, kernel_init=self.kernel_init, name="wi"
+    )(x)
+    x = constrain(self.activation(x), "batch", "length", "mlp")
+    init = self.out_init or self.kernel_init
+    return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="wo")(x)
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation over the rows where `mask` is true, statistics in float32.
+
+  As in PyTorch the running variance is the unbiased one, momentum .1. A batch
+  without a single real row leaves the statistics alone, and its output is finite.
+  The mask broadcasts against the input.
+  """
+
+  axis: int = -1  # Of the features.
+  epsilon: float = 1e-5
+  momentum: float = 0.9
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "..."],
+    mask: Bool[Array, "..."] | None = None,
+    *,
+    train: bool = False,
+  ) -> Float[Array, "..."]:
+    size = x.shape[self.axis]
+    scale = self.param("scale", nn.initializers.ones, (size,))
+    bias = self.param("bias", nn.initializers.zeros, (size,))
+    running_mean = self.variable("batch_stats", "mean", jnp.zeros, (size,))
+    running_var = self.variable("batch_stats", "var", jnp.ones, (size,))
+
+    axes = tuple(i for i in range(x.ndim) if i != self.axis % x.ndim)
+    spread = lambda v: jnp.expand_dims(v, axes)
+    y = x.astype(jnp.float32)
+    mean, var = running_mean.value, running_var.value
+    if train:
+      real = jnp.ones((), bool) if mask is None else mask
+      real = jnp.broadcast_to(real, x.shape)
+      count = real.sum().astype(jnp.float32) / size
+      total = jnp.maximum(count, 1.0)
+      mean = jnp.sum(y * real, axes) / total
+      var = jnp.sum(jnp.square(y - spread(mean)) * real, axes) / total
+      if not self.is_initializing():
+        unbiased = var * (total / jnp.maximum(total - 1.0, 1.0))
+        rate = jnp.where(count > 0, 1.0 - self.momentum, 0.0)
+        running_mean.value += rate * (mean - running_mean.value)
+        running_var.value += rate * (unbiased - running_var.value)
+    y = (y - spread(mean)) * spread(scale * jax.lax.rsqrt(var + self.epsilon))
+    return (y + spread(bias)).astype(self.dtype)

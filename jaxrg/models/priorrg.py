@@ -1,0 +1,177 @@
+"""PriorRG (arXiv 2508.05353), assembled from shared parts.
+
+Sections named below are those of the specification in the authors' terms: the
+current image X, the prior image P, their fusion S (STF), the clinical context C,
+the fused encoder layers J (ALF), and one Perceiver that reads C, then S, then J,
+each time from the latents that the reading before left.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, UInt8
+
+from jaxrg.models.layers import BatchNorm, Dtype, layer_norm, torch_linear
+
+Batch = dict[str, Array]
+Pixels = Float[Array, "b height width channels"] | UInt8[Array, "b height width 1"]
+
+CURRENT, PRIOR = 0, 1  # Rows of the temporal embedding.
+
+
+class ProjectionHead(nn.Module):
+  """Bottleneck with batch statistics over the real tokens (spec 2.3)."""
+
+  width: int
+  bottleneck: int
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "b s c"],
+    mask: Bool[Array, "b #s"] | None = None,
+    *,
+    train: bool = False,
+  ) -> Float[Array, "b s d"]:
+    dense = lambda features, name: nn.Dense(
+      features, dtype=self.dtype, kernel_init=torch_linear(), name=name
+    )
+    x = dense(self.bottleneck, "wi")(x)
+    mask = None if mask is None else mask[..., None]
+    x = BatchNorm(dtype=self.dtype, name="batch_norm")(x, mask, train=train)
+    return dense(self.width, "wo")(nn.relu(x))
+
+
+class PriorRG(nn.Module):
+  """The parts are fields; this class is only how they are joined.
+
+  A batch holds `image`, `prior_image` (uint8 as stored, or float as standardised),
+  `view`, `prior_view` (rows of the view table), `has_prior`, the token arrays
+  `context`, `report`, `tokens` with their `*_mask`.
+  """
+
+  vision: nn.Module
+  text: nn.Module
+  temporal: nn.Module
+  perceiver: nn.Module
+  fusion: nn.Module
+  decoder: nn.Module
+  width: int  # Of everything after the projections.
+  bottleneck: int
+  num_views: int
+  pixel_mean: float
+  pixel_std: float
+  # False: padding is attended to and counted, up to the longest text of the
+  # batch, as the published code does (spec 8, D1 and D1b).
+  mask_padding: bool = True
+  # Whether the prior image trains the image encoder too. The published encoder is
+  # frozen; where it is trained, the current image alone does it in half the time.
+  prior_gradient: bool = False
+  # Of the view and temporal embeddings. At the published 1 they drown, at first, the
+  # features that they are added to, which a short training cannot afford.
+  embedding_std: float = 1.0
+  dtype: Dtype = jnp.float32
+
+  def setup(self):
+    head = lambda: ProjectionHead(self.width, self.bottleneck, self.dtype)
+    self.image_norm = layer_norm(dtype=self.dtype)
+    self.image_head, self.text_head = head(), head()
+    normal = nn.initializers.normal(self.embedding_std)
+    self.views = self.param("views", normal, (self.num_views, self.vision.width))
+    self.times = self.param("times", normal, (2, self.width))
+    self.no_prior_norm = layer_norm(dtype=self.dtype)
+    self.fusion_norm = layer_norm(dtype=self.dtype)
+    scale = nn.initializers.constant(jnp.log(1 / 0.07))
+    self.logit_scale = self.param("logit_scale", scale, ())
+
+  def encode_image(self, image: Pixels) -> tuple[Array, Array]:
+    """All hidden states (b layers s c) and the last, normalised (b s c)."""
+    if image.dtype == jnp.uint8:
+      image = (image.astype(jnp.float32) / 255 - self.pixel_mean) / self.pixel_std
+    return self.vision(image)
+
+  def place(
+    self,
+    features: Float[Array, "b s c"],
+    view: Array,
+    time: int,
+    mask: Bool[Array, "b"] | None = None,
+    *,
+    train: bool,
+  ) -> Float[Array, "b s d"]:
+    """Image features with their view, projected, with their time (spec 2.4)."""
+    x = features + self.views[view][:, None].astype(features.dtype)
+    mask = None if mask is None else mask[:, None]
+    x = self.image_head(self.image_norm(x), mask, train=train)
+    return x + self.times[time].astype(x.dtype)
+
+  def over_time(
+    self, last: Float[Array, "b s c"], batch: Batch, *, train: bool
+  ) -> Float[Array, "b s d"]:
+    """The current image, read beside the prior one where there is one (S)."""
+    has_prior = batch["has_prior"]
+    x = self.place(last, batch["view"], CURRENT, train=train)
+    _, prior = self.encode_image(batch["prior_image"])
+    if not self.prior_gradient:
+      prior = jax.lax.stop_gradient(prior)
+    prior = self.place(prior, batch["prior_view"], PRIOR, has_prior, train=train)
+    # Both paths are computed for every row: one program for any mixture.
+    return jnp.where(
+      has_prior[:, None, None], self.temporal(x, prior), self.no_prior_norm(x)
+    )
+
+  def encode_text(
+    self, tokens: Array, mask: Array, *, train: bool
+  ) -> tuple[Array, Array]:
+    """Projected text (b s d), and which of its positions may be read (b s)."""
+    seen = mask if self.mask_padding else jnp.broadcast_to(mask.any(axis=0), mask.shape)
+    x = self.text(tokens, mask, train=train)
+    return self.text_head(x, seen, train=train), seen
+
+  def over_context(
+    self, x: Float[Array, "b s d"], batch: Batch, *, train: bool
+  ) -> tuple[Array, Array]:
+    """Latents of the clinical context, and of the image seen from them."""
+    context, seen = self.encode_text(
+      batch["context"], batch["context_mask"], train=train
+    )
+    z_context = self.perceiver(context, mask=seen)
+    return z_context, self.perceiver(x, z_context)
+
+  def contrast(self, batch: Batch, *, train: bool = False):
+    """Image and report embeddings (b d), and the inverse temperature (stage 1)."""
+    _, last = self.encode_image(batch["image"])
+    x = self.over_time(last, batch, train=train)
+    latents = self.over_context(x, batch, train=train)
+    image = jnp.concatenate(latents, axis=1).mean(axis=1)
+    report, _ = self.encode_text(batch["report"], batch["report_mask"], train=train)
+    as_float = lambda y: y.astype(jnp.float32)
+    return as_float(image), as_float(report[:, 0]), jnp.exp(self.logit_scale)
+
+  def encode(self, batch: Batch, *, train: bool = False) -> Float[Array, "b s d"]:
+    """The memory that the decoder reads: context, image over time, all layers."""
+    hidden_states, last = self.encode_image(batch["image"])
+    # Fused first: the order in which the image head sees its three batches is
+    # the order in which its running statistics move.
+    fused = self.fusion(hidden_states, train=train)
+    fused = self.place(fused, batch["view"], CURRENT, train=train)
+    x = self.over_time(last, batch, train=train)
+    z_context, z_time = self.over_context(x, batch, train=train)
+    z_joint = self.perceiver(self.fusion_norm(fused), z_time)
+    return jnp.concatenate([z_context, z_time, z_joint], axis=1)
+
+  def __call__(self, batch: Batch, *, train: bool = False) -> Float[Array, "b t v"]:
+    """Logits of each next token of the report (stage 2)."""
+    memory = self.encode(batch, train=train)
+    return self.decoder(
+      batch["tokens"][:, :-1], batch["tokens_mask"][:, :-1], memory, train=train
+    )
+
+  def start(self, batch: Batch, num_hypotheses: int, max_length: int):
+    """The cache from which `step` decodes the reports of a batch."""
+    return self.decoder.start(self.encode(batch), num_hypotheses, max_length)
+
+  def step(self, tokens: Array, cache):
+    """Logits after one more token of each hypothesis, and the cache with it."""
+    return self.decoder.step(tokens, cache)

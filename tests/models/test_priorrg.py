@@ -1,0 +1,206 @@
+"""What may influence what in PriorRG, whatever its weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tiny
+from jaxrg import models
+
+ROWS = 4
+
+
+@pytest.fixture(scope="module")
+def model():
+  return models.build(tiny.model_config())
+
+
+@pytest.fixture(scope="module")
+def batch():
+  return tiny.batch(ROWS)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+  return tiny.variables(model)
+
+
+@pytest.fixture(scope="module")
+def outputs(model, variables):
+  """The jitted batch -> (memory, image embedding, report embedding)."""
+
+  def apply(batch):
+    image, report, _ = model.apply(variables, batch, method="contrast")
+    return model.apply(variables, batch, method="encode"), image, report
+
+  return jax.jit(apply)
+
+
+@pytest.fixture(scope="module")
+def train_outputs(model, variables):
+  """The same in training, with the new statistics; dropout of one key."""
+
+  def apply(batch):
+    run = lambda method: model.apply(
+      variables,
+      batch,
+      train=True,
+      method=method,
+      rngs={"dropout": jax.random.key(0)},
+      mutable=["batch_stats"],
+    )
+    (image, report, _), first = run("contrast")
+    memory, second = run("encode")
+    return memory, image, report, first, second
+
+  return jax.jit(apply)
+
+
+def moved(before, after):
+  """Which rows differ at all, over the memory and both embeddings."""
+  differ = [
+    (np.asarray(x) != np.asarray(y)).reshape(ROWS, -1).any(axis=1)
+    for x, y in zip(before, after)
+  ]
+  return np.array(differ)
+
+
+def assert_equal(before, after):
+  jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_the_prior_speaks_where_there_is_one_and_nowhere_else(outputs, batch):
+  before = outputs(batch)
+  for change in (
+    {"prior_image": 255 - batch["prior_image"]},
+    {"prior_view": (batch["prior_view"] + 1) % 3},
+  ):
+    memory, image, report = moved(before, outputs(batch | change))
+    np.testing.assert_array_equal(memory, batch["has_prior"])
+    np.testing.assert_array_equal(image, batch["has_prior"])
+    assert not report.any()
+
+
+def test_an_absent_prior_changes_nothing_in_training_either(train_outputs, batch):
+  """Not the outputs, and not the running statistics."""
+  absent = ~batch["has_prior"][:, None, None, None]
+  other = jnp.where(absent, 255 - batch["prior_image"], batch["prior_image"])
+  assert_equal(train_outputs(batch), train_outputs(batch | {"prior_image": other}))
+
+
+def test_a_batch_without_priors_is_finite_in_training(train_outputs, batch):
+  none = batch | {"has_prior": jnp.zeros(ROWS, bool)}
+  finite = jax.tree.map(lambda x: bool(jnp.isfinite(x).all()), train_outputs(none))
+  assert all(jax.tree.leaves(finite))
+
+
+@pytest.mark.parametrize("name", ["context", "report", "tokens"])
+def test_padding_tokens_change_nothing(outputs, train_outputs, batch, name):
+  other = jnp.where(batch[f"{name}_mask"], batch[name], 5)
+  changed = batch | {name: other}
+  assert_equal(outputs(batch), outputs(changed))
+  assert_equal(train_outputs(batch), train_outputs(changed))
+
+
+def test_rows_do_not_see_one_another_and_may_be_swapped(outputs, batch):
+  order = jnp.array([2, 0, 3, 1])
+  swapped = outputs(jax.tree.map(lambda x: x[order], batch))
+  for before, after in zip(outputs(batch), swapped):
+    np.testing.assert_allclose(after, before[order], rtol=1e-5, atol=1e-5)
+  alone = batch | {"image": batch["image"].at[3].set(0), "context": batch["context"]}
+  memory, image, _ = moved(outputs(batch), outputs(alone))
+  assert memory.tolist() == image.tolist() == [False, False, False, True]
+
+
+def test_every_input_speaks(outputs, batch):
+  before = outputs(batch)
+  first = {"context": batch["context"].at[:, 0].add(1) % tiny.PAD}
+  assert moved(before, outputs(batch | first))[:2].all()
+  view = {"view": (batch["view"] + 1) % 3}
+  assert moved(before, outputs(batch | view))[:2].all()
+  report = {"report": batch["report"].at[:, 1].add(1) % tiny.PAD}
+  assert moved(before, outputs(batch | report))[2].all()
+
+
+def test_an_empty_context_is_read_as_nothing(outputs, batch):
+  """No real token at all: the masks alone decide, and all stays finite."""
+  empty = batch | {"context_mask": jnp.zeros_like(batch["context_mask"])}
+  before = outputs(empty)
+  assert all(jnp.isfinite(x).all() for x in before)
+  assert_equal(before, outputs(empty | {"context": batch["context"] * 0}))
+
+
+def test_bytes_are_standardised_on_the_device(model, variables, batch):
+  encode = lambda image: model.apply(variables, image, method="encode_image")[1]
+  standardised = (batch["image"].astype(jnp.float32) / 255 - 0.5) / 0.25
+  np.testing.assert_allclose(
+    jax.jit(encode)(batch["image"]), jax.jit(encode)(standardised), rtol=1e-5, atol=1e-5
+  )
+
+
+def test_published_padding_is_read_up_to_the_longest_text_of_the_batch(variables):
+  model = models.build(tiny.model_config() | {"mask_padding": False})
+  batch = tiny.batch(ROWS)
+  batch = {k: batch[k] for k in ("context", "context_mask")}
+  real = batch["context_mask"]
+  # The last column is nobody's.
+  batch["context_mask"] = real.at[:, -1].set(False)
+  image = jnp.zeros((ROWS, 5, model.width))
+
+  @jax.jit
+  def read(batch):
+    method = lambda m: m.over_context(image, batch, train=False)
+    return model.apply(variables, method=method)
+
+  before = read(batch)
+  longest = int(batch["context_mask"].sum(axis=1).max())
+  beyond = batch | {"context": batch["context"].at[:, longest:].set(3)}
+  assert not moved(before, read(beyond)).any()
+  row = int(batch["context_mask"].sum(axis=1).argmin())
+  within = batch | {"context": batch["context"].at[row, longest - 1].set(3)}
+  only = [i == row for i in range(ROWS)]
+  assert moved(before, read(within)).tolist() == [only, only]
+
+
+@pytest.mark.parametrize("switch", [False, True])
+def test_the_prior_trains_the_encoder_where_it_is_told_to(variables, batch, switch):
+  model = models.build(tiny.model_config() | {"prior_gradient": switch})
+  last = jnp.ones((ROWS, 5, model.vision.width))
+  image = batch["prior_image"].astype(jnp.float32) / 255
+
+  def total(image):
+    method = lambda m, batch: m.over_time(last, batch, train=False)
+    out = model.apply(variables, batch | {"prior_image": image}, method=method)
+    return jnp.square(out).sum()
+
+  gradient = jax.jit(jax.grad(total))(image)
+  reached = jnp.abs(gradient).max(axis=(1, 2, 3)) > 0
+  np.testing.assert_array_equal(reached, batch["has_prior"] & switch)
+
+
+@pytest.mark.parametrize(
+  ("change", "error", "match"),
+  [
+    ({"name": "r2gen"}, ValueError, "'r2gen'.*priorrg"),
+    ({"temporal": {"depth": 3}}, TypeError, "depth"),
+    ({"vision": {"stem": {"name": "resnet"}}}, ValueError, "'resnet'"),
+  ],
+)
+def test_a_wrong_config_is_named(change, error, match):
+  config = tiny.model_config()
+  for name, value in change.items():
+    config[name] = config[name] | value if isinstance(value, dict) else value
+  with pytest.raises(error, match=match):
+    models.build(config)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(batch):
+  model = models.build(tiny.model_config() | {"dtype": "bfloat16"})
+  variables = jax.eval_shape(model.init, jax.random.key(0), batch)
+  dtypes = {x.dtype for x in jax.tree.leaves(variables)}
+  assert dtypes == {jnp.dtype("float32")}
+  memory = lambda v: model.apply(v, batch, method="encode")
+  assert jax.eval_shape(memory, variables).dtype == jnp.bfloat16
+  logits = jax.eval_shape(model.apply, variables, batch)
+  assert logits.dtype == jnp.float32

@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrg import losses
+
+contrastive, next_token = jax.jit(losses.contrastive), jax.jit(losses.next_token)
+
+
+def pairs(rows, seed=0):
+  image, report = jax.random.normal(jax.random.key(seed), (2, rows, 5))
+  return image, report
+
+
+def test_unit_rows_and_the_zero_row():
+  x = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+  np.testing.assert_allclose(losses.unit(x), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+  assert jnp.isfinite(jax.grad(lambda x: losses.unit(x).sum())(x)).all()
+
+
+def test_contrastive_by_hand():
+  """Rows 0 and 1 are one study; logits chosen through a basis."""
+  image = jnp.eye(3)
+  report = jnp.array([[1.0, 0, 0], [0.6, 0.8, 0], [0, 0, 2.0]])
+  positive = jnp.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], bool)
+  logits = 2.0 * np.array([[1, 0.6, 0], [0, 0.8, 0], [0, 0, 1]])
+  target = np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
+  entropy = lambda x: -(target * (x - np.log(np.exp(x).sum(1, keepdims=True)))).sum(1)
+  expected = (entropy(logits).mean() + entropy(logits.T).mean()) / 2
+  loss = contrastive(image, report, jnp.float32(2.0), positive)
+  assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_identical_pairs_and_a_sharp_temperature_leave_nothing():
+  image, _ = pairs(6)
+  positive = jnp.eye(6, dtype=bool)
+  assert float(contrastive(image, image, jnp.float32(100.0), positive)) < 1e-4
+  one = contrastive(image[:1], image[1:2], jnp.float32(9.0), positive[:1, :1])
+  assert float(one) == 0.0
+
+
+def test_no_temperature_leaves_the_logarithm_of_the_batch():
+  image, report = pairs(8)
+  loss = contrastive(image, report, jnp.float32(0.0), jnp.eye(8, dtype=bool))
+  assert float(loss) == pytest.approx(np.log(8), rel=1e-6)
+
+
+def test_studies_have_no_order_and_no_length_and_sides_may_be_swapped():
+  image, report = pairs(6)
+  study = jnp.array([0, 0, 1, 2, 3, 3])
+  positive = lambda study: study[:, None] == study[None]
+  scale = jnp.float32(5.0)
+  loss = float(contrastive(image, report, scale, positive(study)))
+  order = jnp.array([4, 2, 0, 5, 1, 3])
+  shuffled = contrastive(image[order], report[order], scale, positive(study[order]))
+  longer = contrastive(image * 7, report / 3, scale, positive(study))
+  swapped = contrastive(report, image, scale, positive(study))
+  assert [float(x) for x in (shuffled, longer, swapped)] == pytest.approx(
+    [loss] * 3, rel=1e-5
+  )
+
+
+def test_rows_that_are_not_valid_count_nowhere():
+  image, report = pairs(6)
+  study = jnp.array([0, 0, 1, 0, 2, 1])
+  positive = study[:, None] == study[None]
+  valid = jnp.array([True, True, True, False, True, False])
+  scale = jnp.float32(4.0)
+  kept = jnp.flatnonzero(valid)
+
+  def padded(image, report):
+    return contrastive(image, report, scale, positive, valid)
+
+  def shortened(image, report):
+    return contrastive(image, report, scale, positive[kept][:, kept])
+
+  value, gradients = jax.jit(jax.value_and_grad(padded, (0, 1)))(image, report)
+  expected, shorter = jax.jit(jax.value_and_grad(shortened, (0, 1)))(
+    image[kept], report[kept]
+  )
+  assert float(value) == pytest.approx(float(expected), rel=1e-6)
+  for gradient, short in zip(gradients, shorter):
+    np.testing.assert_allclose(gradient[kept], short, rtol=1e-5, atol=1e-7)
+    assert (gradient[~valid] == 0).all()
+
+
+def test_a_batch_without_a_valid_row_has_no_loss():
+  image, report = pairs(3)
+  none = jnp.zeros(3, bool)
+  loss = contrastive(image, report, jnp.float32(4.0), jnp.eye(3) > 0, none)
+  assert float(loss) == 0.0
+
+
+def test_next_token_by_hand():
+  logits = jnp.log(jnp.array([[[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.2, 0.6, 0.2]]]))
+  labels, weights = jnp.array([[0, 2, 1]]), jnp.array([[True, True, False]])
+  loss = next_token(logits, labels, weights)
+  assert float(loss) == pytest.approx(-(np.log(0.5) + np.log(0.8)) / 2, rel=1e-6)
+
+
+def test_labels_that_do_not_count_have_no_gradient():
+  logits = jax.random.normal(jax.random.key(0), (2, 4, 5))
+  labels = jnp.zeros((2, 4), jnp.int32)
+  weights = jnp.array([[1, 1, 0, 0], [1, 0, 0, 0]], bool)
+  gradient = jax.jit(jax.grad(losses.next_token))(logits, labels, weights)
+  np.testing.assert_array_equal(jnp.abs(gradient).max(-1) > 0, weights)
+  assert float(next_token(logits, labels, weights & False)) == 0.0
