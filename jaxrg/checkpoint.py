@@ -1,0 +1,146 @@
+"""Checkpoints of a run, and the export of its variables; the one user of Orbax."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+
+@contextlib.contextmanager
+def open_dir(
+  directory: epath.PathLike, *, keep: int
+) -> Iterator[ocp.training.Checkpointer]:
+  """A checkpointer over `directory`, keeping the newest few and the best one.
+
+  It saves when it is told to; leaving it waits for what is still being written.
+  """
+  policies = ocp.training.preservation_policies
+  best = policies.BestN(
+    get_metric_fn=lambda metrics: metrics["score"],
+    n=1,
+    keep_checkpoints_without_metrics=False,
+  )
+  try:
+    with ocp.training.Checkpointer(
+      epath.Path(directory),
+      preservation_policy=policies.AnyPreservationPolicy(
+        [policies.LatestN(keep), best]
+      ),
+      # What a killed process left half-written.
+      cleanup_tmp_directories=True,
+    ) as checkpoints:
+      yield checkpoints
+  except OSError as error:
+    if error.strerror and error.filename is None:  # Orbax, of a full disk.
+      raise OSError(error.errno, error.strerror, str(directory)) from error
+    raise
+
+
+def save(checkpoints, step: int, state: Any, *, score: float | None = None) -> None:
+  """Saves the state in the background; `score` is what validation said of it."""
+  metrics = None if score is None else {"score": score}
+  checkpoints.save_checkpointables_async(
+    step, {"state": state}, force=True, overwrite=True, metrics=metrics
+  )
+
+
+def restore(checkpoints, abstract_state: Any, step: int | None = None) -> Any | None:
+  """The state of `step`, or the newest; None in a new run.
+
+  Raises ValueError where the checkpoint does not fit the abstract state.
+  """
+  if checkpoints.latest is None:
+    return None
+  step = checkpoints.latest.step if step is None else step
+  try:
+    return checkpoints.load_checkpointables(step, {"state": abstract_state})["state"]
+  except (ValueError, KeyError) as error:
+    fault = "is damaged" if _is_damage(error) else "does not fit this config"
+    raise ValueError(
+      f"{checkpoints.directory / str(step)}: the checkpoint {fault}: {reason(error)}"
+    ) from error
+
+
+def export(directory: epath.PathLike, variables: Any, files: dict[str, bytes]) -> None:
+  """Writes `variables` and the files beside them, all or nothing.
+
+  An export holds params and batch statistics, and whatever inference needs to know
+  of them. A directory that is there already is replaced.
+  """
+  directory = epath.Path(directory)
+  draft = directory.parent / f"{directory.name}.unfinished"
+  if jax.process_index() == 0 and draft.exists():
+    draft.rmtree()
+  ocp.save(draft / "variables", variables, overwrite=True)
+  if jax.process_index() == 0:
+    for name, data in files.items():
+      path = draft / name
+      path.parent.mkdir(parents=True, exist_ok=True)
+      try:
+        path.write_bytes(data)
+      except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    if directory.exists():
+      directory.rmtree()
+    draft.rename(directory)
+
+
+def load_variables(directory: epath.PathLike, abstract: Any) -> Any:
+  """The variables of an export, placed as `abstract` says.
+
+  Raises OSError where they cannot be read, ValueError or KeyError where they do not
+  fit.
+  """
+  path = _variables(directory)
+  try:
+    return ocp.load(path, abstract)
+  except ValueError as error:
+    if _is_damage(error):
+      raise OSError(f"{path} is damaged: {reason(error)}") from error
+    raise
+
+
+def variable_shapes(directory: epath.PathLike) -> Any:
+  """The tree of an export's variables, each with its `shape` and `dtype`."""
+  return ocp.metadata(_variables(directory)).metadata
+
+
+def _variables(directory: epath.PathLike) -> epath.Path:
+  path = epath.Path(directory) / "variables"
+  if not path.exists():
+    raise FileNotFoundError(
+      f"{directory} is no export: it has no `variables`. Give the `export` folder "
+      "of a finished run."
+    )
+  return path
+
+
+def reason(error: Exception) -> str:
+  """What an error says first, without TensorStore's account of its settings."""
+  first = str(error).strip().partition("\n")[0]
+  return first.partition(" [tensorstore_spec")[0] or type(error).__name__
+
+
+def _is_damage(error: Exception) -> bool:
+  # TensorStore's errors begin with a status code; of other libraries it is JSON.
+  return bool(re.match("[A-Z_]+: ", str(error))) or isinstance(
+    error, json.JSONDecodeError
+  )
+
+
+def load_config(directory: epath.PathLike) -> dict:
+  """The config that an export carries."""
+  path = epath.Path(directory) / "config.json"
+  if not path.exists():
+    raise FileNotFoundError(
+      f"{directory} is no export: it has no config.json. Give the `export` folder "
+      "of a finished run."
+    )
+  with contextlib.suppress(json.JSONDecodeError):
+    return json.loads(path.read_text())
+  raise ValueError(f"{path} is damaged: it is not JSON.")

@@ -1,0 +1,163 @@
+"""An export: all that stage 2, evaluate and generate need, and nothing of the run."""
+
+import dataclasses
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from data_pipelines import familiarity, loader, records
+from jaxrg import checkpoint, cli, files, inference, models, sharding
+from jaxrg.tokenizers import Tokenizer
+
+FILMS = 1000  # Enough for the familiarity of a data set.
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+  """An export, read."""
+
+  config: ml_collections.ConfigDict
+  model: nn.Module
+  variables: Any
+  tokenizer: Tokenizer
+  stage: str
+  step: int
+
+
+def write(
+  directory: epath.Path,
+  variables: Any,
+  config: ml_collections.ConfigDict,
+  stage: str,
+  tokenizer: Tokenizer,
+  step: int,
+  source: Sequence[Any],
+  indices: np.ndarray,
+) -> None:
+  """Writes an export, all or nothing; `source[indices]` are the records trained on."""
+  sizes = [x.size for x in jax.tree.leaves(variables["params"])]
+  facts = {"stage": stage, "step": step, "num_params": sum(sizes)}
+  config_json = ml_collections.ConfigDict(facts | {"config": config}).to_json(indent=2)
+  checkpoint.export(
+    directory,
+    variables,
+    {
+      "config.json": config_json.encode(),
+      "tokenizer/tokenizer.json": tokenizer.to_json().encode(),
+      "familiarity.npz": _familiarity(source, indices).to_bytes(),
+      "MODEL_CARD.md": model_card(config, facts).encode(),
+    },
+  )
+
+
+def read(directory: epath.PathLike, mesh: Mesh | None = None) -> Export:
+  """Reads an export that can generate; on a mesh, every array where it belongs.
+
+  Raises FileNotFoundError or ValueError, naming the folder, where it is none.
+  """
+  directory = epath.Path(directory)
+  facts = checkpoint.load_config(directory)
+  try:
+    stage, step = facts["stage"], facts["step"]
+    config = ml_collections.ConfigDict(facts["config"])
+    model = models.build(config.model)
+  except (KeyError, AttributeError, TypeError) as error:
+    raise ValueError(
+      f"{directory / 'config.json'} fits no model here: {error}"
+    ) from None
+  tokenizer = Tokenizer.load(directory / "tokenizer")
+  abstract = jax.eval_shape(
+    lambda key: model.init(key, example(config)), jax.random.key(0)
+  )
+  mesh = mesh or sharding.make_mesh((-1, 1, 1))
+  shardings = sharding.state_shardings(abstract, mesh, sharding.AXIS_RULES)
+  abstract = sharding.abstract(dict(abstract), dict(shardings))
+  try:
+    variables = checkpoint.load_variables(directory, abstract)
+  except (ValueError, KeyError) as error:
+    raise ValueError(
+      f"{directory} cannot generate: stage {stage!r} exported it, or another "
+      f"config did ({checkpoint.reason(error)})."
+    ) from error
+  return Export(config, model, variables, tokenizer, stage, step)
+
+
+def read_familiarity(directory: epath.PathLike) -> familiarity.Statistics:
+  """By which `generate` knows the films that the model was trained on."""
+  path = epath.Path(directory) / "familiarity.npz"
+  if not path.exists():
+    raise FileNotFoundError(
+      f"{directory} is no whole export: no familiarity.npz in it."
+    )
+  try:
+    return familiarity.Statistics.from_bytes(path.read_bytes())
+  except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def example(config: ml_collections.ConfigDict) -> dict[str, jax.Array]:
+  """A batch of one, all zeros, of the shapes that the config means."""
+  size = config.data.image_size
+  image = jnp.zeros((1, size, size, 1), jnp.uint8)
+  row = jnp.zeros(1, jnp.int32)
+  batch = {"image": image, "prior_image": image, "view": row, "prior_view": row}
+  batch["has_prior"] = jnp.zeros(1, bool)
+  batch["study"] = jnp.zeros((1, 2), jnp.uint32)
+  for name in inference.TEXTS:
+    length = (
+      config.text.context_length if name == "context" else config.text.report_length
+    )
+    batch[name] = jnp.zeros((1, length), jnp.int32)
+    batch[f"{name}_mask"] = jnp.ones((1, length), bool)
+  return batch
+
+
+def add_scores(directory: epath.Path, scores: str) -> None:
+  """Rewrites the model card with the score table in it."""
+  export = checkpoint.load_config(directory)
+  config = ml_collections.ConfigDict(export["config"])
+  files.write(directory / "MODEL_CARD.md", model_card(config, export, scores))
+
+
+def _familiarity(source: Sequence[Any], indices: np.ndarray) -> familiarity.Statistics:
+  spread = np.linspace(0, len(indices) - 1, min(FILMS, len(indices))).astype(int)
+  films = [loader.parse(source, int(i)) for i in indices[spread]]
+  return familiarity.measure(
+    [film["image"] for film in films], [film["view"] for film in films]
+  )
+
+
+def model_card(
+  config: ml_collections.ConfigDict, facts: Mapping[str, Any], scores: str = ""
+) -> str:
+  """The card of an export: what it is, what it saw, what it is for."""
+  thorax = config.data.name.startswith("thorax")
+  lines = [
+    f"# {config.paper} ({config.variant})",
+    "",
+    f"**{cli.INTENDED_USE}**",
+    "",
+    f"- Stage `{facts['stage']}`, step {facts['step']}, seed {config.seed}; "
+    f"{facts['num_params']:,} parameters, computed in {config.model.dtype}.",
+    f"- Trained on `{config.data.name}`, chosen on its validation split.",
+    f"- Views: {', '.join(records.VIEWS)}.",
+    "- `variables`: parameters and batch statistics; `config.json`: the recipe;",
+    "  `tokenizer/`: loads with Hugging Face; `familiarity.npz`: mean thumbnails, by",
+    "  which `generate` doubts or refuses what is no chest film.",
+  ]
+  if thorax:
+    lines.append(
+      "- The radiographs are composed from one CT: this model has seen one anatomy. "
+      "Its report on a real film is a smoke test."
+    )
+  if scores:
+    lines += ["", "## Scores on the test split", "", "```", scores, "```"]
+  return "\n".join(lines) + "\n"

@@ -1,0 +1,98 @@
+"""From studies to reports: what validation, evaluate and generate share."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from data_pipelines.loader import Record
+from jaxrg import decode, sharding, tokenizers
+from jaxrg.tokenizers import Tokenizer
+
+TEXTS = ("context", "report", "tokens")  # Each with its `*_mask`.
+
+
+def make_encode(
+  tokenizer: Tokenizer, *, context_length: int, report_length: int
+) -> Callable[[Record], dict[str, np.ndarray]]:
+  """The token arrays of a record, as PriorRG takes them: ids, and `*_mask`."""
+
+  def encode(record: Record) -> dict[str, np.ndarray]:
+    findings = record["findings"]
+    texts = {
+      "context": tokenizers.context(record["indication"], record["history"]),
+      "report": tokenizers.alignment_report(findings),
+      "tokens": tokenizers.reference(findings),
+    }
+    arrays = {}
+    for name, text in texts.items():
+      length = context_length if name == "context" else report_length
+      arrays[name], arrays[f"{name}_mask"] = tokenizer.encode(text, length)
+    return arrays
+
+  return encode
+
+
+def make_generate(
+  model: nn.Module,
+  tokenizer: Tokenizer,
+  *,
+  num_beams: int,
+  max_length: int,
+  length_penalty: float = 1.0,
+  temperature: float = 0.0,
+  top_p: float = 1.0,
+  seed: int = 0,
+) -> Callable[[Any, Mapping[str, jax.Array]], tuple[jax.Array, jax.Array]]:
+  """The jitted `(variables, batch) -> (ids (b t), scores (b))`.
+
+  Beam search; one beam is greedy, and with a temperature it samples instead, each
+  study by a key of (seed, index).
+  """
+  if temperature and num_beams > 1:
+    raise ValueError(
+      f"temperature={temperature} samples; set num_beams=1, not {num_beams}."
+    )
+  ends = {"bos": tokenizer.bos, "eos": tokenizer.eos, "pad": tokenizer.pad}
+
+  def generate(variables, batch):
+    batch_size = batch["image"].shape[0]
+    cache = model.apply(variables, batch, num_beams, max_length, method="start")
+    step = lambda tokens, cache: model.apply(variables, tokens, cache, method="step")
+    search = {"max_length": max_length, **ends}
+    if num_beams > 1:
+      search |= {"num_beams": num_beams, "length_penalty": length_penalty}
+      return decode.beam_search(step, cache, batch_size, **search)
+    if not temperature:
+      return decode.sample(step, cache, batch_size, **search)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), batch["index"])
+    search |= {"keys": keys, "temperature": temperature, "top_p": top_p}
+    return decode.sample(step, cache, batch_size, **search)
+
+  return jax.jit(generate)
+
+
+def write_reports(
+  generate: Callable,
+  variables: Any,
+  batches: Iterable[Mapping[str, np.ndarray]],
+  tokenizer: Tokenizer,
+  mesh: Mesh,
+) -> dict[int, str]:
+  """Index of each study -> its report; every process gets all of them."""
+  ids, index, valid = [], [], []
+  for batch in batches:
+    rows = sharding.to_global(dict(batch), mesh)
+    ids.append(generate(variables, rows)[0])
+    index.append(rows["index"])
+    valid.append(rows["valid"])
+  gather = lambda xs: multihost_utils.process_allgather(jnp.concatenate(xs), tiled=True)
+  ids, index, valid = gather(ids), gather(index), gather(valid)
+  return {
+    int(i): tokenizer.decode(row) for row, i, real in zip(ids, index, valid) if real
+  }

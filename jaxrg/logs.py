@@ -1,0 +1,134 @@
+"""What a run tells: metrics.jsonl, TensorBoard, and a progress bar or plain lines.
+
+Metrics stay on the device until `flush`, so that the training loop never waits for
+them. Every step stands once in metrics.jsonl, however often the run was killed.
+"""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Mapping
+
+import jax
+import tensorboardX
+from etils import epath
+from tqdm import tqdm
+
+from jaxrg import files
+
+
+class MetricsLog:
+  """The log of one stage; opening it cuts what lies beyond `step`."""
+
+  def __init__(
+    self,
+    directory: epath.PathLike,
+    step: int,
+    num_steps: int,
+    batch_size: int,
+    *,
+    writes: bool = True,
+  ):
+    directory = epath.Path(directory)
+    self._name, self._num_steps, self._batch_size = (
+      directory.name,
+      num_steps,
+      batch_size,
+    )
+    self._pending, self._since = [], time.perf_counter()
+    self._waited = 0.0
+    self._writes = writes
+    if not writes:
+      return
+    directory.mkdir(parents=True, exist_ok=True)
+    self._path = path = directory / "metrics.jsonl"
+    # Never without the lines of the steps that will not run again.
+    files.write(path, "".join(_lines_up_to(path, step)))
+    self._file = path.open("a")
+    self._events = tensorboardX.SummaryWriter(
+      str(directory / "events"), purge_step=step + 1
+    )
+    self._bar = tqdm(
+      total=num_steps,
+      initial=step,
+      desc=directory.name,
+      unit="step",
+      disable=not sys.stderr.isatty(),
+      dynamic_ncols=True,
+    )
+
+  def add(self, step: int, metrics: Mapping[str, jax.Array], waited: float) -> None:
+    """Notes the metrics of a step, and the seconds that it waited for data."""
+    self._pending.append((step, dict(metrics)))
+    self._waited += waited
+
+  def flush(self, scores: Mapping[str, float] | None = None) -> None:
+    """Writes what is pending; `scores`, of a validation, go with its last step."""
+    if not self._pending:
+      return
+    rows = [
+      {"step": step} | {name: float(x) for name, x in metrics.items()}
+      for step, metrics in jax.device_get(self._pending)
+    ]
+    seconds = max(time.perf_counter() - self._since, 1e-9)
+    speed = {
+      "examples_per_second": len(rows) * self._batch_size / seconds,
+      "data_wait": self._waited / seconds,
+    }
+    rows[-1] |= speed | dict(scores or {})
+    self._pending, self._waited = [], 0.0
+    if self._writes:
+      self._write(rows)
+    self.restart_clock()
+
+  def _write(self, rows) -> None:
+    try:
+      self._file.write("".join(json.dumps(row) + "\n" for row in rows))
+      self._file.flush()
+    except OSError as error:
+      raise OSError(error.errno, error.strerror, str(self._path)) from error
+    for row in rows:
+      for name, value in row.items():
+        if name != "step":
+          self._events.add_scalar(name, value, row["step"])
+    last = rows[-1]
+    shown = {k: f"{last[k]:.4g}" for k in last if k != "step"}
+    if self._bar.disable:
+      words = " ".join(f"{k}={v}" for k, v in shown.items())
+      print(f"{self._name} {last['step']}/{self._num_steps} {words}", flush=True)
+    else:
+      self._bar.set_postfix(
+        loss=shown["loss"], rate=f"{last['examples_per_second']:.0f}/s"
+      )
+      self._bar.update(last["step"] - self._bar.n)
+
+  def restart_clock(self) -> None:
+    """Throughput counts from now: validation and saving are not training."""
+    self._since = time.perf_counter()
+
+  def __enter__(self) -> "MetricsLog":
+    return self
+
+  def __exit__(self, *_) -> None:
+    if not self._writes:
+      return
+    self._bar.close()
+    # Rows are flushed as they are written: nothing is lost here that was told.
+    for stream in (self._events, self._file):
+      with contextlib.suppress(OSError):
+        stream.close()
+
+
+def _lines_up_to(path: epath.Path, step: int) -> list[str]:
+  """The whole lines of a log, of steps that the restored state has behind it."""
+  if not path.exists():
+    return []
+  kept = []
+  for line in path.read_text().splitlines(keepends=True):
+    try:
+      if line.endswith("\n") and json.loads(line)["step"] <= step:
+        kept.append(line)
+    except (json.JSONDecodeError, KeyError, TypeError):
+      continue  # Cut short by a kill; its step runs again.
+  return kept

@@ -1,0 +1,40 @@
+r"""Trains a system: every stage in order, resuming what the workdir holds.
+
+  python -m jaxrg.main --config=configs/priorrg.py
+  python -m jaxrg.main --config=configs/priorrg.py:tiny --config.seed=1 --workdir=/tmp/a
+
+It ends with the score table of the test split and the paths of report.html and the
+export.
+"""
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxrg import cli, runs
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "The recipe, and after a colon its variant.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "The run's folder; by default runs/<config>-<variant>."
+)
+_STAGE = flags.DEFINE_string("stage", None, "Run this stage alone.")
+_MULTIHOST = flags.DEFINE_bool(
+  "multihost", False, "Join the other processes of a pod, Slurm job or Kubernetes set."
+)
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+  if _MULTIHOST.value:
+    jax.distributed.initialize()
+  config = _CONFIG.value
+  workdir = _WORKDIR.value or f"runs/{config.paper}-{config.variant.replace(',', '-')}"
+  runs.run(config, workdir, _STAGE.value)
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("config")
+  cli.run(main)

@@ -1,0 +1,72 @@
+"""What a stage of training minimises.
+
+An objective is a pure function `(params, extra, batch, key) -> (loss, (extra,
+metrics))`. It is all that the train step knows of a model or a paper. Without a
+key it is an evaluation: no dropout, running statistics, rows weighted by `valid`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrg import losses
+
+Metrics = dict[str, jax.Array]
+Objective = Callable[
+  [Any, Any, Any, jax.Array | None], tuple[jax.Array, tuple[Any, Metrics]]
+]
+
+
+def _apply(model: nn.Module, params, extra, batch, key, method: str):
+  """The model's output, and `extra` as training leaves it."""
+  variables = {"params": params, **extra}
+  if key is None:
+    return model.apply(variables, batch, method=method), extra
+  return model.apply(
+    variables,
+    batch,
+    train=True,
+    method=method,
+    rngs={"dropout": key},
+    mutable=list(extra),
+  )
+
+
+def contrastive(model: nn.Module) -> Objective:
+  """Stage 1: align images, read with their priors, to their reports."""
+
+  def objective(params, extra, batch, key):
+    output, extra = _apply(model, params, extra, batch, key, "contrast")
+    image, report, scale = output
+    study = batch["study"]
+    positive = (study[:, None] == study[None, :]).all(axis=-1)  # Views of one study.
+    valid = batch.get("valid")
+    loss = losses.contrastive(image, report, scale, positive, valid)
+    return loss, (extra, {"temperature": 1 / scale})
+
+  return objective
+
+
+def generation(model: nn.Module) -> Objective:
+  """Stage 2: write the report."""
+
+  def objective(params, extra, batch, key):
+    logits, extra = _apply(model, params, extra, batch, key, "__call__")
+    weights = batch["tokens_mask"][:, 1:]
+    if "valid" in batch:
+      weights = weights & batch["valid"][:, None]
+    labels = batch["tokens"][:, 1:]
+    right = (jnp.argmax(logits, axis=-1) == labels) & weights
+    accuracy = right.sum() / jnp.maximum(weights.sum(), 1)
+    loss = losses.next_token(logits, labels, weights)
+    return loss, (extra, {"token_accuracy": accuracy})
+
+  return objective
+
+
+OBJECTIVES = {"contrastive": contrastive, "generation": generation}
+# The method that touches exactly the parameters that the objective needs.
+METHODS = {"contrastive": "contrast", "generation": "__call__"}

@@ -1,0 +1,96 @@
+"""Optimizers: AdamW with groups by path, frozen parts, warm-up and decay."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+
+def split(params: Any, frozen: Iterable[str]) -> tuple[dict, dict]:
+  """(trainable, frozen) parts of `params`, by patterns of path prefixes.
+
+  Raises ValueError for a pattern that matches nothing.
+  """
+  flat = traverse_util.flatten_dict(params, sep="/")
+  frozen = tuple(frozen)
+  _require_matches(flat, frozen, "frozen")
+  held = {k: v for k, v in flat.items() if any(re.match(p, k) for p in frozen)}
+  rest = {k: v for k, v in flat.items() if k not in held}
+  unflatten = lambda tree: traverse_util.unflatten_dict(tree, sep="/")
+  return unflatten(rest), unflatten(held)
+
+
+def join(trainable: Any, frozen: Any) -> dict:
+  """The params that `split` took apart."""
+  flat = traverse_util.flatten_dict(trainable) | traverse_util.flatten_dict(frozen)
+  return traverse_util.unflatten_dict(flat)
+
+
+def _require_matches(flat: Mapping[str, Any], patterns: Iterable[str], what: str):
+  unused = [p for p in patterns if not any(re.match(p, k) for k in flat)]
+  if unused:
+    raise ValueError(f"Patterns of optim.{what} that match no parameter: {unused}.")
+
+
+def make_schedule(config: Any, num_steps: int) -> optax.Schedule:
+  """The learning rate as a share of its peak, by step: warm-up, then a shape.
+
+  `cosine` falls to 0 at `num_steps`; `constant` and `plateau` stay (the plateau's
+  factor lives in the train state, where validation moves it).
+  """
+  warmup = config.warmup_steps
+  match config.schedule:
+    case "cosine":
+      if warmup >= num_steps:
+        raise ValueError(
+          f"optim.warmup_steps={warmup} must be fewer than the {num_steps} steps."
+        )
+      return optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, num_steps)
+    case "constant" | "plateau":
+      return lambda step: jnp.minimum(1.0, (step + 1) / (warmup + 1))
+    case name:
+      raise ValueError(
+        f"Unknown optim.schedule {name!r}; known: cosine, constant, plateau."
+      )
+
+
+def make(config: Any, num_steps: int) -> optax.GradientTransformation:
+  """AdamW over the trainable part of the params (spec priorrg 3 and 4.3).
+
+  `groups` are (pattern, rate) pairs, first match wins; the rest learns at
+  `learning_rate`. Decay is on every parameter, or on matrices only.
+  """
+  schedule = make_schedule(config, num_steps)
+
+  def rates(params):
+    flat = traverse_util.flatten_dict(params, sep="/")
+    _require_matches(flat, [pattern for pattern, _ in config.groups], "groups")
+
+    def rate(path):
+      matches = [r for pattern, r in config.groups if re.match(pattern, path)]
+      return matches[0] if matches else config.learning_rate
+
+    return traverse_util.unflatten_dict({k: rate(k) for k in flat}, sep="/")
+
+  def scale_by_rates(updates, state, params):
+    factor = schedule(state.count)
+    scaled = jax.tree.map(lambda u, r: -factor * r * u, updates, rates(params))
+    return scaled, optax.ScaleByScheduleState(state.count + 1)
+
+  matrices = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+  clip = config.grad_clip
+  return optax.chain(
+    optax.clip_by_global_norm(clip) if clip else optax.identity(),
+    optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=1e-8),
+    optax.add_decayed_weights(
+      config.weight_decay, None if config.decay_all else matrices
+    ),
+    optax.GradientTransformation(
+      lambda params: optax.ScaleByScheduleState(jnp.zeros((), jnp.int32)),
+      scale_by_rates,
+    ),
+  )

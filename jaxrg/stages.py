@@ -1,0 +1,125 @@
+"""A stage: all of it that is fixed before its first step."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import ml_collections
+import numpy as np
+import optax
+
+from data_pipelines import datasets, loader
+from jaxrg import inference, models, objectives, optim, sharding
+from jaxrg.tokenizers import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """What a stage works with."""
+
+  name: str
+  config: ml_collections.ConfigDict
+  recipe: ml_collections.ConfigDict  # The stage's own section.
+  tokenizer: Tokenizer
+  source: Sequence[Any]
+  studies: loader.Studies
+  indices: np.ndarray  # Of the studies that are trained on.
+  model: nn.Module
+  objective: objectives.Objective
+  tx: optax.GradientTransformation
+  steps_per_epoch: int
+  num_steps: int
+
+
+def prepare(
+  config: ml_collections.ConfigDict, name: str, tokenizer: Tokenizer
+) -> Stage:
+  """The stage `name` of a config."""
+  recipe = config[name]
+  source = datasets.load(config.data.name, "train", config.data.data_dir)
+  encode = inference.make_encode(tokenizer, **config.text)
+  studies = loader.Studies(source, encode)
+  indices = _readable(studies, config.data.skip_damaged)
+  check_count(config, name, len(indices))
+  for part in ("text", "decoder"):
+    # Under jit an index beyond a table is no error: it reads the last row.
+    if (size := config.model[part].vocab_size) < len(tokenizer):
+      raise ValueError(
+        f"config.model.{part}.vocab_size={size}, but the tokenizer has "
+        f"{len(tokenizer)} entries."
+      )
+  steps_per_epoch = len(indices) // recipe.batch_size
+  num_steps = recipe.num_epochs * steps_per_epoch
+  model = models.build(config.model)
+  return Stage(
+    name=name,
+    config=config,
+    recipe=recipe,
+    tokenizer=tokenizer,
+    source=source,
+    studies=studies,
+    indices=indices,
+    model=model,
+    objective=objectives.OBJECTIVES[recipe.objective](model),
+    tx=optim.make(recipe.optim, num_steps),
+    steps_per_epoch=steps_per_epoch,
+    num_steps=num_steps,
+  )
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Raises ValueError, naming the key, for what cannot be, before anything is made."""
+  mesh = sharding.make_mesh(config.mesh)
+  for name in config.stages:
+    if name not in config:
+      raise ValueError(f"config.stages: the config has no section {name!r}.")
+    _check_recipe(config, name)
+    sharding.check_rows(config[name].batch_size, mesh, f"{name}.batch_size")
+  sharding.check_rows(config.decode.batch_size, mesh, "decode.batch_size")
+  lengths = {"text": max(config.text.values()), "decoder": config.text.report_length}
+  for part, length in lengths.items():
+    if (size := config.model[part].max_length) < length:
+      raise ValueError(
+        f"config.model.{part}.max_length={size}, but config.text has {length} tokens."
+      )
+  try:
+    models.build(config.model)
+  except TypeError as error:
+    raise ValueError(f"config.model describes no model: {error}") from error
+
+
+def _check_recipe(config: ml_collections.ConfigDict, name: str) -> None:
+  recipe = config[name]
+  if recipe.objective not in objectives.OBJECTIVES:
+    raise ValueError(
+      f"Unknown config.{name}.objective {recipe.objective!r}; known: "
+      f"{', '.join(objectives.OBJECTIVES)}."
+    )
+  for key in ("batch_size", "num_epochs", "accumulation"):
+    if recipe[key] < 1:
+      raise ValueError(f"config.{name}.{key}={recipe[key]}, but 1 is the least.")
+  if recipe.batch_size % recipe.accumulation:
+    raise ValueError(
+      f"config.{name}.batch_size={recipe.batch_size} does not divide into "
+      f"config.{name}.accumulation={recipe.accumulation} micro-batches."
+    )
+
+
+def check_count(config: ml_collections.ConfigDict, name: str, count: int) -> None:
+  """Raises ValueError where `count` records do not fill one batch of a stage."""
+  if (size := config[name].batch_size) > count:
+    raise ValueError(
+      f"config.{name}.batch_size={size}, but there are only {count} records to "
+      "train on."
+    )
+
+
+def _readable(studies: loader.Studies, skip_damaged: bool) -> np.ndarray:
+  """Indices of the training records; with `skip_damaged` only of those that load."""
+  if not skip_damaged:
+    return np.arange(len(studies))
+  good, bad = studies.readable()
+  if bad:
+    print(f"Skipped {len(bad)} damaged records of {len(studies)}: {bad[:10]}.")
+  return np.asarray(good)

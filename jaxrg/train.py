@@ -1,0 +1,195 @@
+"""Training: one stage of a config, from data to an export."""
+
+import time
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from etils import epath
+from flax import traverse_util
+from jax.sharding import Mesh
+
+from data_pipelines import loader
+from jaxrg import (
+  checkpoint,
+  exports,
+  logs,
+  objectives,
+  sharding,
+  stages,
+  validation,
+)
+from jaxrg.state import TrainState, init, make_train_step, record_score
+from jaxrg.tokenizers import Tokenizer
+
+
+def train(
+  config: ml_collections.ConfigDict,
+  name: str,
+  tokenizer: Tokenizer,
+  *,
+  workdir: epath.Path,
+  init_from: epath.Path | None,
+  export_to: epath.Path,
+) -> None:
+  """Runs the stage `name`, resuming what `workdir` holds, and exports its best state.
+
+  Where a run starts, first of these: its own newest checkpoint; the export
+  `init_from` of the stage before, where names and shapes agree; random.
+  """
+  stage = stages.prepare(config, name, tokenizer)
+  directory = workdir / name
+  mesh = sharding.make_mesh(config.mesh)
+  with (
+    jax.set_mesh(mesh),
+    nn.logical_axis_rules(config.axis_rules),
+    checkpoint.open_dir(
+      directory / "checkpoints", keep=config.checkpoint.keep
+    ) as checkpoints,
+  ):
+    abstract, start = first_state(stage, mesh, init_from)
+    state = checkpoint.restore(checkpoints, abstract)
+    state = start() if state is None else state
+    state = loop(stage, state, mesh, checkpoints, directory)
+    checkpoints.wait()
+    best = int(state.progress.best_step)
+    if best != int(state.step):
+      state = checkpoint.restore(checkpoints, abstract, best)
+  variables = {"params": state.params, **state.extra}
+  exports.write(
+    export_to, variables, config, name, tokenizer, best, stage.source, stage.indices
+  )
+
+
+def first_state(stage: stages.Stage, mesh: Mesh, init_from: epath.Path | None):
+  """The state's shapes and places, and a function that makes it as it is at step 0."""
+  example = jax.tree.map(lambda x: x[None], stage.studies[int(stage.indices[0])])
+
+  def random(key):
+    method = objectives.METHODS[stage.recipe.objective]
+    batch = jax.tree.map(jnp.asarray, example)
+    variables = stage.model.init(key, batch, method=method)
+    return init(variables, stage.tx, stage.recipe.optim.frozen)
+
+  # Its shapes first, then its shardings, then its values in place.
+  key = jax.random.key(stage.config.seed)
+  shapes = jax.eval_shape(random, key)
+  shardings = sharding.state_shardings(shapes, mesh, stage.config.axis_rules)
+
+  def start() -> TrainState:
+    state = jax.jit(random, out_shardings=shardings)(key)
+    if init_from is None:
+      return state
+    return overlay(state, init_from)
+
+  return sharding.abstract(shapes, shardings), start
+
+
+def loop(
+  stage: stages.Stage, state: TrainState, mesh: Mesh, checkpoints, directory: epath.Path
+) -> TrainState:
+  """Steps until the last one, or until validation has been stale for too long."""
+  recipe, every = stage.recipe, stage.config.checkpoint.every
+  step = int(state.step)
+  finished = lambda: (
+    step >= stage.num_steps or int(state.progress.stale) >= recipe.early_stop
+  )
+  if finished():
+    return state
+  train_step = _jitted_step(stage, state, mesh)
+  validate = validation.make_validate(stage, mesh)
+  key = jax.random.key(stage.config.seed)
+  stream = loader.train_stream(
+    stage.studies,
+    batch_size=recipe.batch_size,
+    seed=stage.config.seed,
+    start_step=step,
+    indices=stage.indices,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+  with logs.MetricsLog(
+    directory, step, stage.num_steps, recipe.batch_size, writes=jax.process_index() == 0
+  ) as log:
+    while not finished():
+      began = time.perf_counter()
+      batch = sharding.to_global(dict(next(stream)), mesh)
+      waited = time.perf_counter() - began
+      with (
+        jax.transfer_guard("disallow"),
+        jax.profiler.StepTraceAnnotation("train", step_num=step),
+      ):
+        state, metrics = train_step(state, batch, key)
+      step += 1
+      log.add(step, metrics, waited)
+      if step % stage.steps_per_epoch == 0 or step == stage.num_steps:
+        scores = validate(state)
+        log.flush({f"validation_{name}": value for name, value in scores.items()})
+        # As the state holds it: the best step is to be the best checkpoint too.
+        score = float(np.float32(scores["score"]))
+        state = _with_score(state, score, step, stage)
+        checkpoint.save(checkpoints, step, state, score=score)
+        log.restart_clock()
+      elif step % every == 0:
+        log.flush()
+        checkpoint.save(checkpoints, step, state)
+      elif step % stage.config.log_every == 0:
+        log.flush()
+  return state
+
+
+def _jitted_step(stage: stages.Stage, state: TrainState, mesh: Mesh):
+  shardings = jax.tree.map(lambda x: x.sharding, state)
+  step = make_train_step(
+    stage.objective,
+    stage.tx,
+    frozen=stage.recipe.optim.frozen,
+    accumulation=stage.recipe.accumulation,
+  )
+  return jax.jit(
+    step,
+    in_shardings=(shardings, sharding.batch_sharding(mesh), None),
+    out_shardings=(shardings, None),
+    donate_argnums=0,
+  )
+
+
+def _with_score(
+  state: TrainState, score: float, step: int, stage: stages.Stage
+) -> TrainState:
+  """The state after a validation; the rate falls under `plateau` alone."""
+  if not np.isfinite(score):
+    raise ValueError(
+      f"Stage {stage.name} diverged: at step {step} its score is {score}. Lower "
+      f"config.{stage.name}.optim.learning_rate, in another --workdir."
+    )
+  optim_config = stage.recipe.optim
+  falls = optim_config.schedule == "plateau"
+  progress = record_score(
+    state.progress,
+    score,
+    step,
+    factor=optim_config.plateau_factor if falls else 1.0,
+    patience=optim_config.plateau_patience,
+  )
+  places = jax.tree.map(lambda x: x.sharding, state.progress)
+  return state.replace(progress=jax.device_put(progress, places))
+
+
+def overlay(state: TrainState, source: epath.Path) -> TrainState:
+  """The state with an export's variables where it has any; each must have a place."""
+  fresh = traverse_util.flatten_dict({"params": state.params, **state.extra}, sep="/")
+  stored = traverse_util.flatten_dict(checkpoint.variable_shapes(source), sep="/")
+  for path, x in stored.items():
+    if path not in fresh or fresh[path].shape != x.shape:
+      raise ValueError(
+        f"{source}: {path} does not fit this config; it was exported by another one."
+      )
+  place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+  unflatten = lambda flat: traverse_util.unflatten_dict(flat, sep="/")
+  abstract = unflatten({path: place(fresh[path]) for path in stored})
+  loaded = checkpoint.load_variables(source, abstract)
+  tree = unflatten(fresh | traverse_util.flatten_dict(loaded, sep="/"))
+  return state.replace(params=tree.pop("params"), extra=tree)
