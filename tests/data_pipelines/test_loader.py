@@ -243,5 +243,5 @@ def test_a_damaged_file_of_a_real_set(tmp_path):
   data = path.read_bytes()
   path.write_bytes(data[: len(data) // 3])
   rows = datasets.load("thorax/tiny", "validation", tmp_path)
-  with pytest.raises(ValueError, match="^Record 0 of the split is damaged: "):
+  with pytest.raises(ValueError, match=r"^Record 0 of the split is damaged: "):
     loader.parse(rows, 0)

@@ -1,0 +1,94 @@
+"""What a stage is told to be, and what it refuses to be."""
+
+import numpy as np
+import pytest
+from etils import epath
+
+import micro
+from data_pipelines import datasets, loader
+from jaxrg import runs, stages
+
+
+class Damaged(list):
+  """Records, one of which cannot be read."""
+
+  def __getitem__(self, index):
+    if index == 5:
+      raise ValueError("crc mismatch")
+    return super().__getitem__(index)
+
+
+@pytest.fixture
+def tokenizer(finished):
+  return runs.Tokenizer.load(finished / "tokenizer")
+
+
+def prepare(tokenizer, changes):
+  return stages.prepare(micro.get_config(changes), "finetune", tokenizer)
+
+
+def test_steps_are_whole_batches_of_all_epochs(miniature, tokenizer):
+  stage = prepare(tokenizer, {"finetune.batch_size": 10, "finetune.num_epochs": 3})
+  assert (stage.steps_per_epoch, stage.num_steps) == (4, 12)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"finetune.batch_size": 0}, r"finetune\.batch_size=0, but 1 is the least"),
+    ({"finetune.num_epochs": 0}, r"finetune\.num_epochs=0, but 1 is the least"),
+    ({"finetune.accumulation": -1}, r"finetune\.accumulation=-1, but 1 is the least"),
+    ({"finetune.accumulation": 3}, r"batch_size=16 does not divide .*accumulation=3"),
+    ({"finetune.objective": "guess"}, "objective 'guess'; known: contrastive"),
+    ({"model.text.max_length": 15}, r"text\.max_length=15, .* 16 tokens"),
+    ({"model.decoder.max_length": 9}, r"decoder\.max_length=9, .* 16 tokens"),
+    ({"model.dtype": "float33"}, r"config\.model describes no model: .*float33"),
+    ({"model.name": "eir2"}, r"config\.model\.name 'eir2'; known: priorrg"),
+    ({"stages": ("pretrain", "polish")}, "config has no section 'polish'"),
+    ({"mesh": (8,)}, r"config\.mesh=\(8,\) must be \(data, fsdp, tensor\)"),
+    ({"mesh": (3, 1, 1)}, r"mesh=\(3, 1, 1\) does not divide the 8 devices"),
+    ({"finetune.batch_size": 12}, r"finetune\.batch_size=12 does not divide over"),
+    ({"decode.batch_size": 20}, r"decode\.batch_size=20 does not divide over"),
+  ],
+)
+def test_configs_that_cannot_be(changes, message):
+  with pytest.raises(ValueError, match=message) as info:
+    stages.check(micro.get_config(changes))
+  assert "\n" not in str(info.value)
+
+
+def test_a_mesh_takes_the_rows_of_data_and_fsdp():
+  stages.check(micro.get_config({"mesh": (2, 2, 2), "decode.batch_size": 4}))
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"finetune.batch_size": 49}, r"finetune\.batch_size=49, .* only 48 records"),
+    ({"finetune.optim.schedule": "stairs"}, "schedule 'stairs'; known: cosine"),
+    ({"finetune.optim.warmup_steps": 6}, "warmup_steps=6 must be fewer than the 6"),
+    ({"model.decoder.vocab_size": 100}, r"decoder\.vocab_size=100, .* entries"),
+    ({"model.text.vocab_size": 100}, r"text\.vocab_size=100, .* entries"),
+  ],
+)
+def test_stages_that_cannot_be(miniature, tokenizer, changes, message):
+  with pytest.raises(ValueError, match=message) as info:
+    prepare(tokenizer, changes)
+  assert "\n" not in str(info.value)
+
+
+def test_damaged_records_can_be_left_out(miniature, tokenizer, monkeypatch, capsys):
+  records = datasets.load("thorax/tiny", "train")
+  monkeypatch.setattr(datasets, "load", lambda *_: Damaged(records))
+  with pytest.raises(ValueError, match="Record 5 "):
+    runs.make_tokenizer(micro.get_config(), epath.Path("/none"), Damaged(records))
+  stage = prepare(tokenizer, {"data.skip_damaged": True})
+  followers = [i for i in range(len(records)) if records[i]["prior"] == 5]
+  assert set(range(48)) - set(stage.indices.tolist()) == {5, *followers}
+  count = 1 + len(followers)
+  assert f"Skipped {count} damaged records of 48: [5" in capsys.readouterr().out
+  batches = loader.train_stream(
+    stage.studies, batch_size=16, seed=0, indices=stage.indices
+  )
+  seen = np.concatenate([next(batches)["index"] for _ in range(6)])
+  assert 5 not in seen
