@@ -222,4 +222,9 @@ def prepare(builder: Thorax) -> None:
   with _alone(builder.data_path.parent), _quiet():
     if _is_built(builder):
       return
-    builder.download_and_prepare(file_format=tfds.core.FileFormat.ARRAY_RECORD)
+    try:
+      builder.download_and_prepare(file_format=tfds.core.FileFormat.ARRAY_RECORD)
+    except RuntimeError as error:
+      if "write() failed" not in str(error):
+        raise
+      raise OSError(str(error)) from error  # ArrayRecord, of a full disk.
