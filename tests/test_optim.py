@@ -1,5 +1,3 @@
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,22 +7,7 @@ from flax import traverse_util
 
 import goldens
 from jaxrg import optim
-
-
-def recipe(**changes):
-  fields = dict(
-    schedule="constant",
-    learning_rate=0.1,
-    warmup_steps=0,
-    groups=(),
-    weight_decay=0.0,
-    decay_all=False,
-    grad_clip=0.0,
-    b1=0.9,
-    b2=0.999,
-  )
-  return types.SimpleNamespace(**fields | changes)
-
+from tiny import recipe
 
 PARAMS = {
   "vision": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},

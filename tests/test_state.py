@@ -1,5 +1,3 @@
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,18 +6,9 @@ import pytest
 
 from jaxrg import optim
 from jaxrg import state as state_lib
+from tiny import recipe
 
-OPTIM = types.SimpleNamespace(
-  schedule="constant",
-  learning_rate=0.1,
-  warmup_steps=0,
-  groups=(),
-  weight_decay=0.0,
-  decay_all=False,
-  grad_clip=0.0,
-  b1=0.9,
-  b2=0.999,
-)
+OPTIM = recipe()
 
 
 def toy_objective(params, extra, batch, key):

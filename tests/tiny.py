@@ -1,5 +1,7 @@
 """The smallest PriorRG with every part in it, and batches for it."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,3 +77,19 @@ def variables(model, methods: tuple[str, ...] = ("contrast", "__call__")) -> dic
     return jnp.asarray(rng.normal(0, 0.3, x.shape), jnp.float32)
 
   return traverse_util.unflatten_dict({k: draw(k, x) for k, x in shapes.items()})
+
+
+def recipe(**changes):
+  """An `optim` section that does nothing but step: no decay, no clipping."""
+  fields = dict(
+    schedule="constant",
+    learning_rate=0.1,
+    warmup_steps=0,
+    groups=(),
+    weight_decay=0.0,
+    decay_all=False,
+    grad_clip=0.0,
+    b1=0.9,
+    b2=0.999,
+  )
+  return types.SimpleNamespace(**fields | changes)
