@@ -85,11 +85,13 @@ class PriorRG(nn.Module):
     scale = nn.initializers.constant(jnp.log(1 / 0.07))
     self.logit_scale = self.param("logit_scale", scale, ())
 
-  def encode_image(self, image: Pixels) -> tuple[Array, Array]:
+  def encode_image(
+    self, image: Pixels, mask: Bool[Array, "b"] | None = None, *, train: bool = False
+  ) -> tuple[Array, Array]:
     """All hidden states (b layers s c) and the last, normalised (b s c)."""
     if image.dtype == jnp.uint8:
       image = (image.astype(jnp.float32) / 255 - self.pixel_mean) / self.pixel_std
-    return self.vision(image)
+    return self.vision(image, mask, train=train)
 
   def place(
     self,
@@ -112,7 +114,7 @@ class PriorRG(nn.Module):
     """The current image, read beside the prior one where there is one (S)."""
     has_prior = batch["has_prior"]
     x = self.place(last, batch["view"], CURRENT, train=train)
-    _, prior = self.encode_image(batch["prior_image"])
+    _, prior = self.encode_image(batch["prior_image"], has_prior, train=train)
     if not self.prior_gradient:
       prior = jax.lax.stop_gradient(prior)
     prior = self.place(prior, batch["prior_view"], PRIOR, has_prior, train=train)
@@ -141,7 +143,7 @@ class PriorRG(nn.Module):
 
   def contrast(self, batch: Batch, *, train: bool = False):
     """Image and report embeddings (b d), and the inverse temperature (stage 1)."""
-    _, last = self.encode_image(batch["image"])
+    _, last = self.encode_image(batch["image"], train=train)
     x = self.over_time(last, batch, train=train)
     latents = self.over_context(x, batch, train=train)
     image = jnp.concatenate(latents, axis=1).mean(axis=1)
@@ -151,7 +153,7 @@ class PriorRG(nn.Module):
 
   def encode(self, batch: Batch, *, train: bool = False) -> Float[Array, "b s d"]:
     """The memory that the decoder reads: context, image over time, all layers."""
-    hidden_states, last = self.encode_image(batch["image"])
+    hidden_states, last = self.encode_image(batch["image"], train=train)
     # Fused first: the order in which the image head sees its three batches is
     # the order in which its running statistics move.
     fused = self.fusion(hidden_states, train=train)

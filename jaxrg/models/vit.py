@@ -2,16 +2,17 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from jaxrg.models.layers import Attention, Dtype, Mlp, layer_norm
+from jaxrg.models.layers import Attention, BatchNorm, Dtype, Mlp, layer_norm
 from jaxrg.sharding import constrain
 
 
 class PatchStem(nn.Module):
   """Non-overlapping patches and a class token; greyscale becomes three channels.
 
-  The published encoders saw the grey image three times.
+  The published encoders saw the grey image three times. There are no batch
+  statistics here for `mask` and `train` to matter.
   """
 
   width: int
@@ -21,7 +22,11 @@ class PatchStem(nn.Module):
 
   @nn.compact
   def __call__(
-    self, image: Float[Array, "b height width channels"]
+    self,
+    image: Float[Array, "b height width channels"],
+    mask: Bool[Array, "b"] | None = None,
+    *,
+    train: bool = False,
   ) -> Float[Array, "b s d"]:
     normal = nn.initializers.truncated_normal(self.init_std)
     image = jnp.broadcast_to(image, (*image.shape[:-1], 3))
@@ -41,29 +46,51 @@ class PatchStem(nn.Module):
 
 
 class ConvStem(nn.Module):
-  """Space-to-depth, then strided convolutions: a stem that learns from little data.
+  """Space-to-depth, strided convolutions, then residual ones on the token grid.
 
-  The side of the token grid is image size / (block * 2 ** (convolutions - 1)).
+  The side of that grid is image size / (block * 2 ** len(channels)).
+  Convolutions and batch statistics learn from a few thousand images what patches
+  and layer statistics do not: normalised over its channels, a place loses how bright
+  it is, and that is what tells an opacity from the lung. Each feature of each place
+  is normalised once more at the end: what all patients share there is taken away, or
+  it would drown, in every mean over places that follows, what one patient has.
   """
 
   width: int
   block: int = 4  # Side of the squares that become channels.
-  channels: tuple[int, ...] = (48, 96)
+  channels: tuple[int, ...] = (48, 96)  # Of all but the last strided convolution.
+  depth: int = 0  # Residual convolutions.
   dtype: Dtype = jnp.float32
 
   @nn.compact
   def __call__(
-    self, image: Float[Array, "b height width channels"]
+    self,
+    image: Float[Array, "b height width channels"],
+    mask: Bool[Array, "b"] | None = None,
+    *,
+    train: bool = False,
   ) -> Float[Array, "b s d"]:
     b, height, width, _ = image.shape
     n = self.block
     x = image[..., :1].reshape(b, height // n, n, width // n, n)
     x = x.transpose(0, 1, 3, 2, 4).reshape(b, height // n, width // n, n * n)
-    for i, channels in enumerate((*self.channels, self.width)):
-      stride = (1, 1) if i == 0 else (2, 2)
-      x = nn.Conv(channels, (3, 3), stride, dtype=self.dtype, name=f"conv_{i}")(x)
-      x = layer_norm(dtype=self.dtype, name=f"norm_{i}")(x)
-      x = nn.gelu(x)
+    mask = None if mask is None else mask[:, None, None, None]
+
+    def convolve(x, features, stride, i):
+      strides = (stride, stride)
+      x = nn.Conv(
+        features, (3, 3), strides, use_bias=False, dtype=self.dtype, name=f"conv_{i}"
+      )(x)
+      x = BatchNorm(dtype=self.dtype, name=f"norm_{i}")(x, mask, train=train)
+      return nn.relu(x)
+
+    for i, features in enumerate((*self.channels, self.width)):
+      x = convolve(x, features, 1 if i == 0 else 2, i)
+    for i in range(self.depth):
+      x = x + convolve(x, self.width, 1, len(self.channels) + 1 + i)
+    mask = None if mask is None else mask[:, 0, 0]
+    norm = BatchNorm(dtype=self.dtype, name="norm_places")
+    x = norm(x.reshape(b, -1), mask, train=train)
     return x.reshape(b, -1, self.width)
 
 
@@ -100,7 +127,10 @@ class ViTBlock(nn.Module):
 
 
 class ViT(nn.Module):
-  """Every block's output, and the normalised last one (spec priorrg 2.1)."""
+  """Every block's output, and the normalised last one (spec priorrg 2.1).
+
+  `mask` is true for the images that batch statistics, where the stem has any, count.
+  """
 
   stem: nn.Module
   num_layers: int
@@ -112,9 +142,13 @@ class ViT(nn.Module):
 
   @nn.compact
   def __call__(
-    self, image: Float[Array, "b height width channels"]
+    self,
+    image: Float[Array, "b height width channels"],
+    mask: Bool[Array, "b"] | None = None,
+    *,
+    train: bool = False,
   ) -> tuple[Float[Array, "b layers s d"], Float[Array, "b s d"]]:
-    x = self.stem(image)
+    x = self.stem(image, mask, train=train)
     normal = nn.initializers.truncated_normal(self.init_std)
     x = x + self.param("positions", normal, x.shape[1:]).astype(x.dtype)
     hidden_states = []

@@ -51,3 +51,24 @@ def test_convolutional_stem_keeps_places():
   assert moved[2, 1] > 0
   assert (moved[0] == 0).all()
   assert (moved[:, 3] == 0).all()
+
+
+def test_images_that_are_not_there_do_not_move_the_stem_s_statistics():
+  stem = ConvStem(width=8, block=4, channels=(4,), depth=1)
+  image = jax.random.normal(jax.random.key(0), (4, 16, 16, 1))
+  mask = jnp.array([True, False, True, False])
+  variables = stem.init(jax.random.key(1), image)
+  apply = lambda image, mask: stem.apply(
+    variables, image, mask, train=True, mutable=["batch_stats"]
+  )
+  tokens, masked = apply(image, mask)
+  real, alone = apply(image[::2], None)
+  np.testing.assert_allclose(tokens[::2], real, rtol=1e-5, atol=1e-6)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), masked, alone)
+  assert jax.tree.map(jnp.shape, masked) == jax.tree.map(
+    jnp.shape, {"batch_stats": variables["batch_stats"]}
+  )
+  _, unmoved = apply(image, jnp.zeros(4, bool))
+  jax.tree.map(
+    np.testing.assert_array_equal, unmoved["batch_stats"], variables["batch_stats"]
+  )
