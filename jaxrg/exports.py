@@ -7,7 +7,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from etils import epath
@@ -75,7 +74,7 @@ def read(directory: epath.PathLike, mesh: Mesh | None = None) -> Export:
     ) from None
   tokenizer = Tokenizer.load(directory / "tokenizer")
   abstract = jax.eval_shape(
-    lambda key: model.init(key, example(config)), jax.random.key(0)
+    lambda key: model.init(key, inference.example(config)), jax.random.key(0)
   )
   mesh = mesh or sharding.make_mesh((-1, 1, 1))
   shardings = sharding.state_shardings(abstract, mesh, sharding.AXIS_RULES)
@@ -101,23 +100,6 @@ def read_familiarity(directory: epath.PathLike) -> familiarity.Statistics:
     return familiarity.Statistics.from_bytes(path.read_bytes())
   except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
     raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def example(config: ml_collections.ConfigDict) -> dict[str, jax.Array]:
-  """A batch of one, all zeros, of the shapes that the config means."""
-  size = config.data.image_size
-  image = jnp.zeros((1, size, size, 1), jnp.uint8)
-  row = jnp.zeros(1, jnp.int32)
-  batch = {"image": image, "prior_image": image, "view": row, "prior_view": row}
-  batch["has_prior"] = jnp.zeros(1, bool)
-  batch["study"] = jnp.zeros((1, 2), jnp.uint32)
-  for name in inference.TEXTS:
-    length = (
-      config.text.context_length if name == "context" else config.text.report_length
-    )
-    batch[name] = jnp.zeros((1, length), jnp.int32)
-    batch[f"{name}_mask"] = jnp.ones((1, length), bool)
-  return batch
 
 
 def add_scores(directory: epath.Path, scores: str) -> None:

@@ -66,9 +66,13 @@ def make(config: Any, num_steps: int) -> optax.GradientTransformation:
   """
   schedule = make_schedule(config, num_steps)
 
-  def rates(params):
+  def start(params):
     flat = traverse_util.flatten_dict(params, sep="/")
     _require_matches(flat, [pattern for pattern, _ in config.groups], "groups")
+    return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+  def rates(params):
+    flat = traverse_util.flatten_dict(params, sep="/")
 
     def rate(path):
       matches = [r for pattern, r in config.groups if re.match(pattern, path)]
@@ -89,8 +93,5 @@ def make(config: Any, num_steps: int) -> optax.GradientTransformation:
     optax.add_decayed_weights(
       config.weight_decay, None if config.decay_all else matrices
     ),
-    optax.GradientTransformation(
-      lambda params: optax.ScaleByScheduleState(jnp.zeros((), jnp.int32)),
-      scale_by_rates,
-    ),
+    optax.GradientTransformation(start, scale_by_rates),
   )

@@ -1,10 +1,12 @@
 """A stage: all of it that is fixed before its first step."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import ml_collections
 import numpy as np
 import optax
@@ -84,9 +86,30 @@ def check(config: ml_collections.ConfigDict) -> None:
         f"config.model.{part}.max_length={size}, but config.text has {length} tokens."
       )
   try:
-    models.build(config.model)
+    model = models.build(config.model)
   except TypeError as error:
     raise ValueError(f"config.model describes no model: {error}") from error
+  for name in config.stages:
+    _check_shapes(config, name, model)
+
+
+def _check_shapes(
+  config: ml_collections.ConfigDict, name: str, model: nn.Module
+) -> None:
+  """Makes a stage's parameters and moments as shapes: what is wrong says so."""
+  optim_config = config[name].optim
+
+  def init(key):
+    method = objectives.METHODS[config[name].objective]
+    params = model.init(key, inference.example(config), method=method)["params"]
+    trainable, _ = optim.split(params, optim_config.frozen)
+    return optim.make(optim_config, num_steps=sys.maxsize).init(trainable)
+
+  try:
+    jax.eval_shape(init, jax.random.key(0))
+  except (TypeError, ValueError) as error:
+    reason = str(error).splitlines()[0]
+    raise ValueError(f"Stage {name} of this config cannot be: {reason}") from error
 
 
 def _check_recipe(config: ml_collections.ConfigDict, name: str) -> None:

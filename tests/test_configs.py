@@ -6,7 +6,7 @@ import pytest
 from flax import traverse_util
 
 from configs import priorrg
-from jaxrg import exports, models, objectives, optim, sharding
+from jaxrg import inference, models, objectives, optim, sharding
 
 VARIANTS = ("thorax", "tiny", "published", "tiny,published")
 
@@ -14,7 +14,7 @@ VARIANTS = ("thorax", "tiny", "published", "tiny,published")
 def params(config, stage):
   model = models.build(config.model)
   method = objectives.METHODS[config[stage].objective]
-  init = lambda key: model.init(key, exports.example(config), method=method)
+  init = lambda key: model.init(key, inference.example(config), method=method)
   return jax.eval_shape(init, jax.random.key(0))["params"]
 
 

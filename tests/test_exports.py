@@ -47,7 +47,7 @@ def test_an_example_has_the_shapes_of_the_stream(miniature, finished):
   )
   studies = loader.Studies(datasets.load(config.data.name, "train"), encode)
   streamed = next(loader.train_stream(studies, batch_size=1, seed=0))
-  example = exports.example(config)
+  example = inference.example(config)
   for name, value in streamed.items():
     if name != "index":
       assert (example[name].shape, example[name].dtype) == (value.shape, value.dtype)

@@ -49,6 +49,10 @@ def test_steps_are_whole_batches_of_all_epochs(miniature, tokenizer):
     ({"mesh": (3, 1, 1)}, r"mesh=\(3, 1, 1\) does not divide the 8 devices"),
     ({"finetune.batch_size": 12}, r"finetune\.batch_size=12 does not divide over"),
     ({"decode.batch_size": 20}, r"decode\.batch_size=20 does not divide over"),
+    ({"model.vision.num_layers": 3}, "Stage finetune .*at least 4 encoder layers"),
+    ({"pretrain.optim.frozen": ("visoin/",)}, r"pretrain .*optim\.frozen.*'visoin/'"),
+    ({"finetune.optim.groups": (("txt", 1.0),)}, r"finetune .*optim\.groups.*'txt'"),
+    ({"finetune.optim.schedule": "stairs"}, "finetune .*'stairs'; known: cosine"),
   ],
 )
 def test_configs_that_cannot_be(changes, message):

@@ -14,7 +14,7 @@ import micro
 from data_pipelines import datasets
 from jaxrg import (
   checkpoint,
-  exports,
+  inference,
   models,
   objectives,
   runs,
@@ -171,7 +171,7 @@ def test_priorrg_s_stages_fit_each_other():
   """By shapes alone: stage 1 lies within stage 2, whose variables are the export's."""
   config = micro.get_config()
   model = models.build(config.model)
-  batch = exports.example(config)
+  batch = inference.example(config)
   shapes = {}
   for name, method in objectives.METHODS.items():
     init = functools.partial(model.init, method=method)
