@@ -140,7 +140,8 @@ class BatchNorm(nn.Module):
   """Batch normalisation over the rows where `mask` is true, statistics in float32.
 
   As in PyTorch the running variance is the unbiased one, momentum .1. A batch
-  without a single real row leaves the statistics alone, and its output is finite.
+  without a single real row leaves the statistics alone and is normalised by them:
+  by a variance of 0, a few layers in a row would overflow.
   The mask broadcasts against the input.
   """
 
@@ -179,5 +180,7 @@ class BatchNorm(nn.Module):
         rate = jnp.where(count > 0, 1.0 - self.momentum, 0.0)
         running_mean.value += rate * (mean - running_mean.value)
         running_var.value += rate * (unbiased - running_var.value)
+      mean = jnp.where(count > 0, mean, running_mean.value)
+      var = jnp.where(count > 0, var, running_var.value)
     y = (y - spread(mean)) * spread(scale * jax.lax.rsqrt(var + self.epsilon))
     return (y + spread(bias)).astype(self.dtype)

@@ -132,10 +132,12 @@ def test_statistics_over_another_axis():
   np.testing.assert_allclose(statistics["var"], same["var"], rtol=1e-6)
 
 
-def test_no_real_row_leaves_the_statistics_and_everything_finite():
+def test_no_real_row_leaves_the_statistics_and_is_normalised_by_them():
   x = jax.random.normal(jax.random.key(0), (3, 2))
   mask = jnp.zeros((3, 1), bool)
-  _, statistics = normalise(x, mask)
+  y, statistics = normalise(x, mask)
+  old = (x - np.array(OLD_MEAN)) / np.sqrt(np.array(OLD_VAR) + 1e-5)
+  np.testing.assert_allclose(y, old * np.array(SCALE) + np.array(BIAS), rtol=1e-5)
   np.testing.assert_array_equal(statistics["mean"], OLD_MEAN)
   np.testing.assert_array_equal(statistics["var"], OLD_VAR)
   gradient = jax.jit(jax.grad(lambda x: jnp.square(normalise(x, mask)[0]).sum()))(x)

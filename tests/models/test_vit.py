@@ -72,3 +72,24 @@ def test_images_that_are_not_there_do_not_move_the_stem_s_statistics():
   jax.tree.map(
     np.testing.assert_array_equal, unmoved["batch_stats"], variables["batch_stats"]
   )
+
+
+def test_a_batch_without_one_image_that_is_there_stays_finite():
+  """As of prior images in a small batch; the normalisations come one after another."""
+  stem = ConvStem(width=8, block=4, channels=(4, 8), depth=4)
+  image = jnp.zeros((3, 32, 32, 1)).at[:, 0].set(1.0)
+  variables = stem.init(jax.random.key(1), image)
+
+  def total(params):
+    tokens, _ = stem.apply(
+      variables | {"params": params},
+      image,
+      jnp.zeros(3, bool),
+      train=True,
+      mutable=["batch_stats"],
+    )
+    return jnp.square(tokens).sum()
+
+  value, gradient = jax.jit(jax.value_and_grad(total))(variables["params"])
+  assert value < 1e6
+  assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
