@@ -129,7 +129,7 @@ def loop(
         log.flush({f"validation_{name}": value for name, value in scores.items()})
         # As the state holds it: the best step is to be the best checkpoint too.
         score = float(np.float32(scores["score"]))
-        state = _with_score(state, score, step, stage)
+        state = _with_score(state, scores, step, stage)
         checkpoint.save(checkpoints, step, state, score=score)
         log.restart_clock()
       elif step % every == 0:
@@ -157,19 +157,21 @@ def _jitted_step(stage: stages.Stage, state: TrainState, mesh: Mesh):
 
 
 def _with_score(
-  state: TrainState, score: float, step: int, stage: stages.Stage
+  state: TrainState, scores: dict[str, float], step: int, stage: stages.Stage
 ) -> TrainState:
   """The state after a validation; the rate falls under `plateau` alone."""
-  if not np.isfinite(score):
-    raise ValueError(
-      f"Stage {stage.name} diverged: at step {step} its score is {score}. Lower "
-      f"config.{stage.name}.optim.learning_rate, in another --workdir."
-    )
+  for name, value in scores.items():
+    # A model of nan still writes words, and they have a score.
+    if not np.isfinite(value):
+      raise ValueError(
+        f"Stage {stage.name} diverged: at step {step} its {name} is {value}. Lower "
+        f"config.{stage.name}.optim.learning_rate, in another --workdir."
+      )
   optim_config = stage.recipe.optim
   falls = optim_config.schedule == "plateau"
   progress = record_score(
     state.progress,
-    score,
+    scores["score"],
     step,
     factor=optim_config.plateau_factor if falls else 1.0,
     patience=optim_config.plateau_patience,

@@ -116,9 +116,11 @@ def test_selection_early_stop_and_plateau(miniature, validated, tmp_path):
   assert json.loads((workdir / "export/config.json").read_text())["step"] == 6
 
 
-@pytest.mark.parametrize("score", [float("nan"), float("-inf")])
-def test_a_run_that_diverges_stops(miniature, monkeypatch, tmp_path, score):
-  make_validate = lambda stage, mesh: lambda state: {"score": score}
+@pytest.mark.parametrize(
+  "scores", [{"score": np.nan}, {"score": -np.inf}, {"loss": np.nan, "score": 0.0}]
+)
+def test_a_run_that_diverges_stops(miniature, monkeypatch, tmp_path, scores):
+  make_validate = lambda stage, mesh: lambda state: scores
   monkeypatch.setattr(validation, "make_validate", make_validate)
   with pytest.raises(ValueError, match=r"^Stage pretrain diverged: at step 3 .* Lower"):
     run_stage(epath.Path(tmp_path))
