@@ -95,7 +95,7 @@ class Thorax(tfds.core.GeneratorBasedBuilder):
   """Chest radiographs composed from the layers of one CT, with reports and truth."""
 
   # To be raised with every change of any byte: what was built stays where it is.
-  VERSION = tfds.core.Version("1.0.0")
+  VERSION = tfds.core.Version("1.1.0")
   BUILDER_CONFIGS: ClassVar = list(_CONFIGS)
   url_infos = None  # Nothing is downloaded, so that tfds need not look for checksums.
 
@@ -176,6 +176,20 @@ def _quiet():
 
 
 @contextlib.contextmanager
+def _reproducible():
+  """The fields of a record in one order, which protobuf draws anew in every process."""
+  serializer = tfds.core.example_serializer.ExampleSerializer
+  original = serializer.serialize_example
+  serializer.serialize_example = lambda self, example: self.get_tf_example(
+    example
+  ).SerializeToString(deterministic=True)
+  try:
+    yield
+  finally:
+    serializer.serialize_example = original
+
+
+@contextlib.contextmanager
 def _alone(folder: os.PathLike):
   """One builder at a time; whatever a killed one left behind is removed.
 
@@ -219,7 +233,7 @@ def load(
 
 def prepare(builder: Thorax) -> None:
   """Builds the set, unless another process has done so in the meantime."""
-  with _alone(builder.data_path.parent), _quiet():
+  with _alone(builder.data_path.parent), _quiet(), _reproducible():
     if _is_built(builder):
       return
     try:
