@@ -15,6 +15,14 @@ REASONS = {
   "heart": (0.12, ""),
   "tumour": (0.08, ""),
 }
+# Reason -> the label that a report answers for, where a text tells the reason.
+QUESTIONS = {
+  "infection": "Pneumonia",
+  "bed rest": "Atelectasis",
+  "trauma": "Fracture",
+  "heart": "Edema",
+  "tumour": "Lung Lesion",
+}
 MISSING, UNRELATED = 0.25, 0.20
 
 INDICATIONS = {
@@ -66,11 +74,12 @@ HISTORIES = {
   "heart": ("Heart failure.", "Known heart disease."),
   "tumour": ("Cancer.", "Smoker for thirty years."),
 }
+LINES = "Check of lines and tubes."
 UNRELATED_INDICATIONS = (
   "Routine examination.",
   "Annual examination.",
   "Headache.",
-  "Check of lines and tubes.",
+  LINES,
   "Abdominal pain.",
 )
 UNRELATED_HISTORIES = (
@@ -103,3 +112,11 @@ def draw(rng: np.random.Generator, reason: str = "") -> tuple[str, str, str]:
   indication, in_one = _tell(rng, INDICATIONS[reason], UNRELATED_INDICATIONS)
   history, in_other = _tell(rng, HISTORIES[reason], UNRELATED_HISTORIES)
   return indication, history, REASONS[reason][1] if in_one or in_other else ""
+
+
+def question(indication: str, history: str) -> str:
+  """The label that is asked about, or "" where neither text asks anything."""
+  for reason, label in QUESTIONS.items():
+    if indication in INDICATIONS[reason] or history in HISTORIES[reason]:
+      return label
+  return "Support Devices" if indication == LINES else ""

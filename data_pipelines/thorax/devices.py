@@ -75,7 +75,7 @@ def ett(chest: Chest, finding: Finding, rng: np.random.Generator) -> np.ndarray:
   airway = _airway(chest)
   airway = airway[airway[:, 0] < airway[-1, 0] - tip]
   top = airway[:1] - (40, 0)
-  return _tube(chest, np.concatenate([top, airway[::5], airway[-1:]]), 8, 0.8, True)
+  return _tube(chest, np.concatenate([top, airway[::5], airway[-1:]]), 8, 1.2, True)
 
 
 def ngt(chest: Chest, finding: Finding, rng: np.random.Generator) -> np.ndarray:
@@ -84,12 +84,12 @@ def ngt(chest: Chest, finding: Finding, rng: np.random.Generator) -> np.ndarray:
   gullet = chest.view.paths["esophagus"][::9]
   stomach = gullet[-1] + [(8, aside * 0.4), (22, aside), (34, aside + 6)]
   top = gullet[:1] - (40, 0)
-  return _tube(chest, np.concatenate([top, gullet, stomach]), 4.5, 0.5)
+  return _tube(chest, np.concatenate([top, gullet, stomach]), 4.5, 0.8)
 
 
 def central_line(chest: Chest, finding: Finding, rng) -> np.ndarray:
   vein = _vein(chest, finding.side)
-  return _tube(chest, vein[: len(vein) - rng.integers(0, 2)], 2.8, 0.7)
+  return _tube(chest, vein[: len(vein) - rng.integers(0, 2)], 2.8, 1.0)
 
 
 def pacemaker(chest: Chest, finding: Finding, rng: np.random.Generator) -> np.ndarray:
@@ -110,7 +110,7 @@ def pacemaker(chest: Chest, finding: Finding, rng: np.random.Generator) -> np.nd
   else:
     ends, mid = (heart + (26, 22), heart + (-6, 14)), (heart + (14, -4), heart + (6, 2))
   leads = [
-    _tube(chest, np.concatenate([route, [m], [e]]), 2.4, 0.7)
+    _tube(chest, np.concatenate([route, [m], [e]]), 2.4, 1.0)
     for m, e in zip(mid, ends, strict=True)
   ]
   y, x = (chest.row - at[0]) * PIXEL_MM, (chest.col - at[1]) * PIXEL_MM
@@ -136,7 +136,7 @@ def chest_tube(chest: Chest, finding: Finding, rng) -> np.ndarray:
   else:
     out = np.array([0.35, 0.45, 0.70, 0.72, 0.60])
   points = np.stack([lung.apex + levels * tall, lung.near + out * wide], 1)
-  return _tube(chest, points, 8, 0.60, True)
+  return _tube(chest, points, 8, 0.9, True)
 
 
 DRAW: dict[str, Callable] = {

@@ -65,7 +65,7 @@ def contract(view: View, row: np.ndarray, col: np.ndarray, lobe: int, severity: 
 def edema(chest: Chest, finding: Finding, rng: np.random.Generator) -> None:
   """Haze round the hila, heavy vessels and a fine net towards the bases."""
   coarse, fine = chest.texture(rng, 22), chest.texture(rng, 7)
-  s = 0.15 + 0.85 * finding.severity
+  s = 0.3 + 0.7 * finding.severity
   near = np.zeros_like(chest.row)
   for side in SIDES:
     row, col = chest.view.point(f"hilum_{side}")
@@ -86,7 +86,7 @@ def consolidation(chest: Chest, finding: Finding, rng: np.random.Generator) -> N
   patch = 0.8 * chest.texture(rng, 22) + 0.5 * chest.texture(rng, 11)
   reach = 26 + 44 * finding.severity
   inside = (reach - chest.distance(row, col)) / 14 + patch
-  dense = min(0.92, (0.48 + 0.42 * finding.severity) * _depth(chest, lobe))
+  dense = min(0.95, (0.65 + 0.3 * finding.severity) * _depth(chest, lobe))
   chest.fill(lobe, dense * sigmoid(1.3 * inside))
 
 
@@ -96,7 +96,7 @@ def opacity(chest: Chest, finding: Finding, rng: np.random.Generator) -> None:
   row, col = spot(chest, lobe, rng)
   cloud = chest.texture(rng, 45)
   reach = np.exp(-((chest.distance(row, col) / 60) ** 2))
-  weight = (0.25 + 0.55 * finding.severity) * reach * (1 + 0.25 * np.tanh(cloud))
+  weight = (0.4 + 0.45 * finding.severity) * reach * (1 + 0.25 * np.tanh(cloud))
   chest.fill(lobe, np.minimum(weight * _depth(chest, lobe), 0.9))
 
 
@@ -108,15 +108,15 @@ def atelectasis(chest: Chest, finding: Finding, rng: np.random.Generator) -> Non
   offsets = rng.uniform(-14, 14, 3).tolist()
   y, x = (chest.row - row) * PIXEL_MM, (chest.col - col) * PIXEL_MM
   half = 30 + 24 * finding.severity
-  thick = max(3.5 + 5 * finding.severity, 0.6 * chest.mm)
+  thick = max(5 + 6 * finding.severity, 0.8 * chest.mm)
   weight = np.zeros_like(chest.row)
   for i, (slope, gap, offset) in enumerate(zip(slopes, gaps, offsets, strict=True)):
-    strength = min(max(3 * finding.severity - i + 0.7, 0), 1)
+    strength = min(max(3 * finding.severity - i + 0.9, 0), 1)
     level = (0, gap, -gap)[i]
     across = (y - level) - slope * x - 0.003 * x**2
     ends = sigmoid((half * (1 - 0.25 * i) - np.abs(x - offset)) / 6)
     weight = np.maximum(weight, strength * ends * np.exp(-((across / thick) ** 2)))
-  chest.fill(lobe, min(0.65 * _depth(chest, lobe), 0.85) * weight)
+  chest.fill(lobe, min(0.8 * _depth(chest, lobe), 0.95) * weight)
 
 
 def nodule(chest: Chest, finding: Finding, rng: np.random.Generator) -> None:
@@ -131,4 +131,4 @@ def nodule(chest: Chest, finding: Finding, rng: np.random.Generator) -> None:
   d = np.hypot(y, x) * PIXEL_MM / lobed
   chord = 2 * np.sqrt(np.clip(radius**2 - d**2, 0, None)) + 4 * (d < radius)
   edge = np.clip((radius - d) / chest.mm + 0.5, 0, 1)
-  chest.extra += 1.8 * MU_WATER * chord * edge
+  chest.extra += 2.6 * MU_WATER * chord * edge

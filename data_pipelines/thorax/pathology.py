@@ -16,13 +16,13 @@ from data_pipelines.thorax.interpolation import plateau, sigmoid
 
 
 def cardiomegaly(chest: Chest, finding: Finding, rng: np.random.Generator) -> None:
-  widen_heart(chest, 1.15 + 0.5 * finding.severity)
+  widen_heart(chest, 1.22 + 0.46 * finding.severity)
 
 
 def mediastinum(chest: Chest, finding: Finding, rng: np.random.Generator) -> None:
   """Soft tissue on both sides of the upper mediastinum, most at the aortic arch."""
   bias = rng.uniform(0.75, 1.25)
-  wide = 6 + 28 * finding.severity
+  wide = 10 + 26 * finding.severity
   arch = chest.view.point("aorta")[0]
   for side, gain in (("right", bias), ("left", 2 - bias)):
     lung = chest.view.lungs[side]
@@ -46,8 +46,8 @@ def pleural_thickening(chest: Chest, finding: Finding, rng) -> None:
   if finding.location == "upper":
     centre = 0.08
   row = lung.apex + centre * (lung.floor - lung.apex)
-  tall = plateau((chest.row - row) * PIXEL_MM / (52 + 40 * finding.severity))
-  thick = (7 + 15 * finding.severity) * tall * (1 + 0.22 * lumps)
+  tall = plateau((chest.row - row) * PIXEL_MM / (60 + 45 * finding.severity))
+  thick = (11 + 18 * finding.severity) * tall * (1 + 0.22 * lumps)
   if not chest.view.frontal:
     thick = thick * (0.2 + 0.8 * chest.outward(finding.side))
   weight = tall * sigmoid((thick - chest.wall[finding.side]) / 1.5)
@@ -67,13 +67,13 @@ def fracture(chest: Chest, finding: Finding, rng: np.random.Generator) -> None:
     y, x = chest.row - rib[place, 0], chest.col - rib[place, 1]
     u = (y * along[0] + x * along[1]) * PIXEL_MM  # Along the rib,
     v = (x * along[0] - y * along[1]) * PIXEL_MM  # and across it.
-    step = up * strength * (7 + 5 * finding.severity) / PIXEL_MM
+    step = up * strength * (9 + 7 * finding.severity) / PIXEL_MM
     moved = step * sigmoid(u / 0.8) * plateau(v / 12) * np.exp(-((u / 26) ** 2))
     row, col = row - moved * along[1], col + moved * along[0]
     wide = max(1.6, 0.7 * chest.mm)
     gap = plateau(v / 7) * np.exp(-((u / wide) ** 2))
     callus = np.exp(-((u / (8 + 3 * finding.severity)) ** 2) - (v / 9) ** 2)
-    chest.extra += strength * ((0.5 + 0.3 * finding.severity) * callus - 0.4 * gap)
+    chest.extra += strength * ((0.8 + 0.6 * finding.severity) * callus - 0.5 * gap)
   chest.move_bone(row, col)
 
 
@@ -97,7 +97,7 @@ def pneumothorax(chest: Chest, finding: Finding, rng: np.random.Generator) -> No
   tilt = rng.uniform(0.3, 0.5)
   lung = chest.view.lungs[finding.side]
   up = np.clip((lung.floor - chest.row) / (lung.floor - lung.apex), 0, 1)
-  rim = (13 + 45 * finding.severity) * (tilt + (1 - tilt) * up)
+  rim = (18 + 42 * finding.severity) * (tilt + (1 - tilt) * up)
   if not chest.view.frontal:
     rim = rim * (1 - 0.55 * chest.outward(finding.side))
   part = SIDES[finding.side]
@@ -108,7 +108,7 @@ def pneumothorax(chest: Chest, finding: Finding, rng: np.random.Generator) -> No
   # The collapsed lung holds the same tissue in less room.
   denser = 1 + (0.1 + finding.severity) * np.exp(-np.clip(depth, 0, None) / 60)
   chest.lung[part] *= (1 - air) * denser + 0.05 * air
-  chest.extra += (0.16 if chest.view.frontal else 0.24) * line
+  chest.extra += (0.26 if chest.view.frontal else 0.34) * line
 
 
 # In the order of drawing: fluid covers what lies in the lung, air goes last.

@@ -22,7 +22,7 @@ from data_pipelines.thorax.anatomy import Chest
 from data_pipelines.thorax.finding import Finding
 
 _VIEW_IDS = {name: i for i, name in enumerate(anatomy.VIEWS)}
-NOISE = {"PA": 0.012, "AP": 0.022, "LATERAL": 0.016}  # At the mean exposure.
+NOISE = {"PA": 0.008, "AP": 0.018, "LATERAL": 0.010}  # At the mean exposure.
 SMOOTH_NODES = 14
 
 NAMES = (*pathology.DRAW, *devices.DRAW)

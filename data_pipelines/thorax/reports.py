@@ -10,20 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines.records import Fact
-from data_pipelines.thorax import phrases
+from data_pipelines.thorax import context, phrases
 from data_pipelines.thorax.patients import Study
 
-# Regions in the orders in which people go through a film.
-_ORDERS = (
-  ("devices", "lungs", "pleura", "heart", "bones"),
-  ("heart", "lungs", "pleura", "bones", "devices"),
-  ("lungs", "pleura", "heart", "bones", "devices"),
-  ("devices", "heart", "lungs", "pleura", "bones"),
-)
+# Regions in the order in which they are reported; the one asked about comes first.
+_REGIONS = ("devices", "heart", "lungs", "pleura", "bones")
 _REGION = {
   "Lung Opacity": "lungs",
   "Consolidation": "lungs",
   "Atelectasis": "lungs",
+  "Pneumonia": "lungs",
   "Edema": "lungs",
   "Lung Lesion": "lungs",
   "Pleural Effusion": "pleura",
@@ -48,10 +44,8 @@ _URGENCY = (
   "Atelectasis",
   "Pleural Other",
 )
-MAX_WORDS = 44  # Beyond it, nothing more is denied.
-MANY = 6  # With as many things to say, each is said briefly.
-# How often a region is spoken of where there is nothing; the first have precedence.
-_DENIED = {"pleura": 0.95, "lungs": 0.95, "heart": 0.95, "bones": 0.7, "devices": 0.3}
+MAX_WORDS = 38  # Beyond it, nothing more is denied.
+MANY = 3  # Things to say, of which nobody writes whole sentences.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,11 +65,6 @@ class _Item:
 
 def _pick(rng: np.random.Generator, options: Sequence):
   return options[int(rng.integers(len(options)))]
-
-
-def _frame(rng: np.random.Generator, frames: Sequence[str], brief: bool) -> str:
-  frame = _pick(rng, frames)
-  return min(frame, _pick(rng, frames), key=len) if brief else frame
 
 
 def _sentence(text: str) -> str:
@@ -110,93 +99,96 @@ def _items(facts: Sequence[Fact]) -> list[_Item]:
   return items
 
 
-def _words(rng, item: _Item, template: str) -> str:
-  """The sentence that `template` makes of a finding, without its capital and stop."""
+def _noun_phrase(item: _Item) -> tuple[str, str]:
+  """What is there and where, with and without its article: "a", "nodule in ..."."""
+  article, noun, place, _ = phrases.FINDINGS[item.fact.label]
+  if item.side == "bilateral":
+    return "", f"bilateral {noun}s"
+  place = place.format(side=item.side, lobe=item.fact.location)
+  return article, noun + place
+
+
+def _finding(rng, item: _Item, keywords: bool) -> str:
   fact = item.fact
-  article, grades, nouns = phrases.NOUNS[fact.label]
-  place = _pick(rng, nouns).format(side=item.side, lobe=fact.location)
-  plural = item.side == "bilateral"
-  if plural:
-    place, article = place.replace("effusion", "effusions"), ""
-  np_ = f"{grades[fact.severity]} {place}" if fact.severity else place
-  text = template.format(
-    np=np_,
-    place=place,
-    a=f"{article} " if article else "",
-    are="are" if plural else "is",
-    have="have" if plural else "has",
-  )
+  article, text = _noun_phrase(item)
+  if fact.change == "resolved":
+    return f"{'' if keywords else 'the '}{text} {_pick(rng, phrases.RESOLVED)}"
+  if not keywords:
+    verb = "are" if item.side == "bilateral" else "is"
+    text = f"there {verb} {article} {text}" if article else f"there {verb} {text}"
+  *_, grades = phrases.FINDINGS[fact.label]
+  text += f", {grades[fact.severity]}{phrases.CHANGES[fact.change]}"
   if item.cause:
-    text += _pick(rng, phrases.CAUSES).format(cause=item.cause)
+    text += phrases.CAUSE.format(cause=item.cause)
   return text
 
 
-def _finding(rng, item: _Item, brief: bool) -> str:
-  fact = item.fact
-  if fact.label in phrases.ENLARGED and fact.severity and rng.random() < 0.5:
-    adverb = phrases.ADVERBS[fact.severity]
-    stem = phrases.ENLARGED[fact.label].format(grade=adverb)
-    return stem + _frame(rng, phrases.ENLARGED_TAILS[fact.change], brief)
-  return _words(rng, item, _frame(rng, phrases.FRAMES[fact.change], brief))
-
-
-def _device(rng, item: _Item, brief: bool) -> str:
+def _device(rng, item: _Item, keywords: bool) -> str:
   name, position = phrases.DEVICES[item.fact.location]
   device = name.format(side=item.side)
-  article = "an " if device[0] in "aeiou" else "a "
-  frame = _frame(rng, phrases.DEVICE_FRAMES[item.fact.change], brief)
-  return frame.format(device=device, position=position, a=article)
+  frame = _pick(rng, phrases.DEVICE_CHANGES[item.fact.change])
+  return frame.format(device=device if keywords else f"the {device}", position=position)
 
 
-def _denials(rng, mentioned: set[str]) -> dict[str, list[str]]:
-  """Region -> what may be said not to be there, given the labels not to deny."""
+def _denials(rng, mentioned: set[str], asked: str, keywords: bool):
+  """(Region, sentence) of what may be said not to be there, first things first.
+
+  What the indication asks about is answered even where all else is normal.
+  """
   free = lambda *labels: not mentioned & set(labels)
-  out = {region: [] for region in _DENIED}
-  say = lambda region, options: out[region].append(_pick(rng, options))
-  if free("Lung Opacity", "Consolidation", "Atelectasis", "Edema", "Lung Lesion"):
-    say("lungs", phrases.LUNGS_CLEAR)
-  else:
-    if free("Consolidation", "Lung Opacity"):
-      say("lungs", phrases.NO_CONSOLIDATION)
-    if free("Edema"):
-      say("lungs", phrases.NO_EDEMA)
+
+  def none_of(*nouns):
+    noun = _pick(rng, nouns)
+    verb = "are" if noun in phrases.PLURAL else "is"
+    return f"no {noun}" if keywords else f"there {verb} no {noun}"
+
+  def normal(styles):
+    return _pick(rng, styles[keywords])
+
+  clear = free(*(label for label, region in _REGION.items() if region == "lungs"))
+  airspace = free("Consolidation", "Lung Opacity")
   if free("Pleural Effusion", "Pneumothorax"):
-    say("pleura", phrases.NO_FLUID_OR_AIR)
-  elif free("Pleural Effusion"):
-    say("pleura", phrases.NO_EFFUSION)
-  elif free("Pneumothorax"):
-    say("pleura", phrases.NO_PNEUMOTHORAX)
+    yield "pleura", none_of(*phrases.NO_FLUID_OR_AIR)
+  for label in ("Pleural Effusion", "Pneumothorax"):
+    if free(label) and not free("Pleural Effusion", "Pneumothorax"):
+      yield "pleura", none_of(*phrases.DENIED[label])
+  if clear:
+    yield "lungs", normal(phrases.LUNGS_CLEAR)
+  if asked and free(asked) and (asked != "Pneumonia" or airspace):
+    yield _REGION[asked], none_of(*phrases.DENIED[asked])
+  if not clear and airspace:
+    yield "lungs", none_of(*phrases.DENIED["Consolidation"])
   heart, mediastinum = free("Cardiomegaly"), free("Enlarged Cardiomediastinum")
-  if heart and mediastinum and rng.random() < 0.5:
-    say("heart", phrases.NORMAL_HEART_AND_MEDIASTINUM)
+  if heart and mediastinum:
+    yield "heart", normal(phrases.NORMAL_HEART_AND_MEDIASTINUM)
   elif heart:
-    say("heart", phrases.NORMAL_HEART)
+    yield "heart", normal(phrases.NORMAL_HEART)
   elif mediastinum:
-    say("heart", phrases.NORMAL_MEDIASTINUM)
-  if free("Fracture"):
-    say("bones", phrases.NO_FRACTURE)
-  if free("Support Devices"):
-    say("devices", phrases.NO_DEVICES)
-  return out
+    yield "heart", normal(phrases.NORMAL_MEDIASTINUM)
 
 
-def _findings(rng, items: Sequence[_Item]) -> str:
-  said = {region: [] for region in _DENIED}
-  brief = len(items) >= MANY
+def _findings(rng, study: Study, items: Sequence[_Item]) -> str:
+  keywords = len(items) >= MANY or rng.random() < 0.5
+  asked = context.question(study.indication, study.history)
+  said = {region: [] for region in _REGIONS}
   for item in items:
     say = _device if item.fact.label == "Support Devices" else _finding
-    said[_REGION[item.fact.label]].append(say(rng, item, brief))
-  denials = _denials(rng, {item.fact.label for item in items})
+    said[_REGION[item.fact.label]].append(say(rng, item, keywords))
+  mentioned = {item.fact.label for item in items}
+  mentioned |= {item.cause.capitalize() for item in items if item.cause}
   count = sum(len(text.split()) for texts in said.values() for text in texts)
-  for region, usual in _DENIED.items():
-    for text in denials[region]:
-      length = len(text.split())
-      # No report is empty.
-      if count == 0 or (count + length <= MAX_WORDS and rng.random() < usual):
-        said[region].append(text)
-        count += length
-  order = _pick(rng, _ORDERS)
-  return " ".join(_sentence(text) for region in order for text in said[region])
+  for region, text in _denials(rng, mentioned, asked, keywords):
+    # No report is empty.
+    if count == 0 or count + len(text.split()) <= MAX_WORDS:
+      said[region].append(text)
+      count += len(text.split())
+  opening = phrases.VIEWS[study.views]
+  if study.number:
+    opening += phrases.COMPARED
+  first = _REGION[asked] if asked else _REGIONS[0]
+  order = sorted(_REGIONS, key=lambda region: region != first)
+  texts = [opening, *(text for region in order for text in said[region])]
+  return " ".join(map(_sentence, texts))
 
 
 def _impression(rng, items: Sequence[_Item]) -> str:
@@ -209,15 +201,18 @@ def _impression(rng, items: Sequence[_Item]) -> str:
   items = sorted(items, key=rank)[:2]
   if not any(item.fact.status == "present" for item in items):
     return _sentence(_pick(rng, phrases.NORMAL))
-  frames = {
-    "": "{np}",
-    "new": "new {np}",
-    "larger": "increased {np}",
-    "smaller": "decreased {np}",
-    "unchanged": "unchanged {np}",
-    "resolved": "resolved {place}",
-  }
-  texts = [_words(rng, item, frames[item.fact.change]) for item in items]
+  texts = []
+  for item in items:
+    change = {"larger": "increased", "smaller": "decreased"}.get(
+      item.fact.change, item.fact.change
+    )
+    *_, grades = phrases.FINDINGS[item.fact.label]
+    grade = grades[item.fact.severity] if item.fact.severity else ""
+    _, what = _noun_phrase(item)
+    text = " ".join(filter(None, (change, grade, what)))
+    if item.cause:
+      text += phrases.CAUSE.format(cause=item.cause)
+    texts.append(text)
   return _sentence((", and " if items[0].cause else " and ").join(texts))
 
 
@@ -225,4 +220,4 @@ def write(study: Study, *, seed: int = 0) -> Report:
   """The report of a study: the same words for the same (seed, patient, study)."""
   rng = np.random.default_rng([seed, study.patient, 3, study.number])
   items = _items(study.facts)
-  return Report(_findings(rng, items), _impression(rng, items))
+  return Report(_findings(rng, study, items), _impression(rng, items))
