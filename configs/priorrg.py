@@ -42,7 +42,7 @@ def thorax() -> ml_collections.ConfigDict:
   config.tokenizer = dict(
     gpt2_files=ml_collections.config_dict.placeholder(str), vocab_size=512
   )
-  config.text = dict(context_length=48, report_length=64)
+  config.text = dict(context_length=48, report_length=72)
 
   width, heads = 64, 2
   # The published 0.02 belongs to a width of 768; this is the same share of a signal.
@@ -59,7 +59,7 @@ def thorax() -> ml_collections.ConfigDict:
     prior_gradient=False,
     embedding_std=0.02,
     vision=dict(
-      stem=dict(name="conv", block=4, channels=(32, 64)),
+      stem=dict(name="conv", block=4, channels=(32, 64, 64), depth=2),
       num_layers=4,
       num_heads=heads,
       width=width,
@@ -118,7 +118,7 @@ def thorax() -> ml_collections.ConfigDict:
   )
   config.pretrain = dict(
     objective="contrastive",
-    num_epochs=5,
+    num_epochs=8,
     batch_size=64,
     accumulation=1,
     early_stop=15,
@@ -127,11 +127,11 @@ def thorax() -> ml_collections.ConfigDict:
   # logit_scale has no part in this stage.
   config.finetune = dict(
     objective="generation",
-    num_epochs=8,
+    num_epochs=11,
     batch_size=16,
     accumulation=1,
     early_stop=15,
-    validation_studies=256,
+    validation_studies=128,
     optim=dict(optim, learning_rate=1.5e-3, frozen=("logit_scale",)),
   )
   config.decode = dict(num_beams=3, length_penalty=1.0, batch_size=64)
