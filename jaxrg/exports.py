@@ -73,9 +73,8 @@ def read(directory: epath.PathLike, mesh: Mesh | None = None) -> Export:
       f"{directory / 'config.json'} fits no model here: {error}"
     ) from None
   tokenizer = Tokenizer.load(directory / "tokenizer")
-  abstract = jax.eval_shape(
-    lambda key: model.init(key, inference.example(config)), jax.random.key(0)
-  )
+  example = inference.example(image_size=config.data.image_size, **config.text)
+  abstract = jax.eval_shape(lambda key: model.init(key, example), jax.random.key(0))
   mesh = mesh or sharding.make_mesh((-1, 1, 1))
   shardings = sharding.state_shardings(abstract, mesh, sharding.AXIS_RULES)
   abstract = sharding.abstract(dict(abstract), dict(shardings))

@@ -6,7 +6,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -39,18 +38,17 @@ def make_encode(
   return encode
 
 
-def example(config: ml_collections.ConfigDict) -> dict[str, jax.Array]:
-  """A batch of one, all zeros, of the shapes that the config means."""
-  size = config.data.image_size
-  image = jnp.zeros((1, size, size, 1), jnp.uint8)
+def example(
+  *, image_size: int, context_length: int, report_length: int
+) -> dict[str, jax.Array]:
+  """A batch of one, all zeros, of the shapes that PriorRG takes."""
+  image = jnp.zeros((1, image_size, image_size, 1), jnp.uint8)
   row = jnp.zeros(1, jnp.int32)
   batch = {"image": image, "prior_image": image, "view": row, "prior_view": row}
   batch["has_prior"] = jnp.zeros(1, bool)
   batch["study"] = jnp.zeros((1, 2), jnp.uint32)
   for name in TEXTS:
-    length = (
-      config.text.context_length if name == "context" else config.text.report_length
-    )
+    length = context_length if name == "context" else report_length
     batch[name] = jnp.zeros((1, length), jnp.int32)
     batch[f"{name}_mask"] = jnp.ones((1, length), bool)
   return batch

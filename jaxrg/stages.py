@@ -98,10 +98,11 @@ def _check_shapes(
 ) -> None:
   """Makes a stage's parameters and moments as shapes: what is wrong says so."""
   optim_config = config[name].optim
+  example = inference.example(image_size=config.data.image_size, **config.text)
 
   def init(key):
     method = objectives.METHODS[config[name].objective]
-    params = model.init(key, inference.example(config), method=method)["params"]
+    params = model.init(key, example, method=method)["params"]
     trainable, _ = optim.split(params, optim_config.frozen)
     return optim.make(optim_config, num_steps=sys.maxsize).init(trainable)
 

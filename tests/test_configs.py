@@ -14,7 +14,8 @@ VARIANTS = ("thorax", "tiny", "published", "tiny,published")
 def params(config, stage):
   model = models.build(config.model)
   method = objectives.METHODS[config[stage].objective]
-  init = lambda key: model.init(key, inference.example(config), method=method)
+  example = inference.example(image_size=config.data.image_size, **config.text)
+  init = lambda key: model.init(key, example, method=method)
   return jax.eval_shape(init, jax.random.key(0))["params"]
 
 

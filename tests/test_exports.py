@@ -24,7 +24,7 @@ def test_an_export_is_read_as_it_was_written(miniature, finished):
   export = exports.read(finished / "export")
   lines = (finished / "finetune/metrics.jsonl").read_text().splitlines()
   scored = [row for row in map(json.loads, lines) if "validation_score" in row]
-  best = max(scored, key=lambda row: (row["validation_score"], row["step"]))
+  best = max(scored, key=lambda row: (np.float32(row["validation_score"]), row["step"]))
   assert (export.stage, export.step) == ("finetune", best["step"])
   assert export.config.to_dict() == micro.get_config().to_dict() | {
     # JSON has no tuples.
@@ -47,7 +47,7 @@ def test_an_example_has_the_shapes_of_the_stream(miniature, finished):
   )
   studies = loader.Studies(datasets.load(config.data.name, "train"), encode)
   streamed = next(loader.train_stream(studies, batch_size=1, seed=0))
-  example = inference.example(config)
+  example = inference.example(image_size=config.data.image_size, **config.text)
   for name, value in streamed.items():
     if name != "index":
       assert (example[name].shape, example[name].dtype) == (value.shape, value.dtype)

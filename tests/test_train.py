@@ -173,7 +173,7 @@ def test_priorrg_s_stages_fit_each_other():
   """By shapes alone: stage 1 lies within stage 2, whose variables are the export's."""
   config = micro.get_config()
   model = models.build(config.model)
-  batch = inference.example(config)
+  batch = inference.example(image_size=config.data.image_size, **config.text)
   shapes = {}
   for name, method in objectives.METHODS.items():
     init = functools.partial(model.init, method=method)

@@ -176,7 +176,7 @@ class Encoded(nn.Module):
 
   width: int
 
-  def __call__(self, image):
+  def __call__(self, image, mask=None, *, train=False):
     return image[:, :-1], image[:, -1]
 
 
