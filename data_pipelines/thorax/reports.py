@@ -100,12 +100,22 @@ def _items(facts: Sequence[Fact]) -> list[_Item]:
 
 
 def _noun_phrase(item: _Item) -> tuple[str, str]:
-  """What is there and where, with and without its article: "a", "nodule in ..."."""
+  """The article or "", and what is there and where: "a", "nodule in the ..."."""
   article, noun, place, _ = phrases.FINDINGS[item.fact.label]
   if item.side == "bilateral":
     return "", f"bilateral {noun}s"
   place = place.format(side=item.side, lobe=item.fact.location)
   return article, noun + place
+
+
+def _grade(fact: Fact) -> str:
+  """The word for its severity; "" for what is gone."""
+  *_, grades = phrases.FINDINGS[fact.label]
+  return grades[fact.severity] if fact.severity else ""
+
+
+def _cause(item: _Item) -> str:
+  return phrases.CAUSE.format(cause=item.cause) if item.cause else ""
 
 
 def _finding(rng, item: _Item, keywords: bool) -> str:
@@ -116,11 +126,7 @@ def _finding(rng, item: _Item, keywords: bool) -> str:
   if not keywords:
     verb = "are" if item.side == "bilateral" else "is"
     text = f"there {verb} {article} {text}" if article else f"there {verb} {text}"
-  *_, grades = phrases.FINDINGS[fact.label]
-  text += f", {grades[fact.severity]}{phrases.CHANGES[fact.change]}"
-  if item.cause:
-    text += phrases.CAUSE.format(cause=item.cause)
-  return text
+  return f"{text}, {_grade(fact)}{phrases.CHANGES[fact.change]}{_cause(item)}"
 
 
 def _device(rng, item: _Item, keywords: bool) -> str:
@@ -149,9 +155,10 @@ def _denials(rng, mentioned: set[str], asked: str, keywords: bool):
   airspace = free("Consolidation", "Lung Opacity")
   if free("Pleural Effusion", "Pneumothorax"):
     yield "pleura", none_of(*phrases.NO_FLUID_OR_AIR)
-  for label in ("Pleural Effusion", "Pneumothorax"):
-    if free(label) and not free("Pleural Effusion", "Pneumothorax"):
-      yield "pleura", none_of(*phrases.DENIED[label])
+  elif free("Pleural Effusion"):
+    yield "pleura", none_of(*phrases.DENIED["Pleural Effusion"])
+  elif free("Pneumothorax"):
+    yield "pleura", none_of(*phrases.DENIED["Pneumothorax"])
   if clear:
     yield "lungs", normal(phrases.LUNGS_CLEAR)
   if asked and free(asked) and (asked != "Pneumonia" or airspace):
@@ -206,13 +213,9 @@ def _impression(rng, items: Sequence[_Item]) -> str:
     change = {"larger": "increased", "smaller": "decreased"}.get(
       item.fact.change, item.fact.change
     )
-    *_, grades = phrases.FINDINGS[item.fact.label]
-    grade = grades[item.fact.severity] if item.fact.severity else ""
     _, what = _noun_phrase(item)
-    text = " ".join(filter(None, (change, grade, what)))
-    if item.cause:
-      text += phrases.CAUSE.format(cause=item.cause)
-    texts.append(text)
+    words = filter(None, (change, _grade(item.fact), what))
+    texts.append(" ".join(words) + _cause(item))
   return _sentence((", and " if items[0].cause else " and ").join(texts))
 
 
