@@ -147,13 +147,11 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   """Changes sizes, and nothing else."""
   config.data.name = "thorax/tiny"
   config.data.image_size = 64
-  config.model.vision.num_layers = 4
   config.model.vision.stem.channels = (16, 32)
   config.pretrain.num_epochs = 2
   config.pretrain.batch_size = 32
   config.pretrain.optim.warmup_steps = 2
   config.finetune.num_epochs = 4
-  config.finetune.batch_size = 16
   config.finetune.optim.warmup_steps = 2
   config.log_every = 5
   config.checkpoint.every = 10
