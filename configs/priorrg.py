@@ -65,6 +65,7 @@ def thorax() -> ml_collections.ConfigDict:
       width=width,
       mlp_dim=2 * width,
       init_std=init_std,
+      position_std=1.0,  # The stem's features are 1 too.
     ),
     text=dict(
       vocab_size=520,
@@ -73,7 +74,7 @@ def thorax() -> ml_collections.ConfigDict:
       width=width,
       mlp_dim=2 * width,
       max_length=128,
-      dropout_rate=0.0,
+      dropout_rate=0.1,
       init_std=init_std,
     ),
     temporal=dict(
@@ -90,6 +91,8 @@ def thorax() -> ml_collections.ConfigDict:
       num_heads=heads,
       head_dim=width // heads,
       mlp_dim=2 * width,
+      embedding_std=1.0,
+      read_gain=6.0,
     ),
     decoder=dict(
       vocab_size=520,
@@ -97,7 +100,7 @@ def thorax() -> ml_collections.ConfigDict:
       num_heads=heads,
       width=width,
       max_length=128,
-      dropout_rate=0.0,
+      dropout_rate=0.1,
       init_std=init_std,
     ),
   )
@@ -118,7 +121,7 @@ def thorax() -> ml_collections.ConfigDict:
   )
   config.pretrain = dict(
     objective="contrastive",
-    num_epochs=8,
+    num_epochs=3,
     batch_size=64,
     accumulation=1,
     early_stop=15,
@@ -127,7 +130,7 @@ def thorax() -> ml_collections.ConfigDict:
   # logit_scale has no part in this stage.
   config.finetune = dict(
     objective="generation",
-    num_epochs=11,
+    num_epochs=13,
     batch_size=16,
     accumulation=1,
     early_stop=15,
@@ -163,7 +166,10 @@ def publish(config: ml_collections.ConfigDict) -> None:
   config.model.embedding_std = 1.0
   for part in ("vision", "text", "decoder"):
     config.model[part].init_std = 0.02
+  config.model.vision.position_std = 0.02
   config.model.temporal.init_std = 0.001
+  config.model.perceiver.read_gain = 1.0
+  config.model.text.dropout_rate = 0.25
   for stage, patience in (("pretrain", 10), ("finetune", 5)):
     optim = config[stage].optim
     optim.schedule, optim.plateau_patience, optim.warmup_steps = "plateau", patience, 0

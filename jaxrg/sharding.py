@@ -43,6 +43,7 @@ PARAM_AXES = (
   (r"(patch|conv_\d+|spatial)/kernel", ()),
   (r"(bias|scale|mean|var|latents|positions|types|views|times|cls|logit_scale)", ()),
   (r"(scale_1|scale_2)", ()),
+  (r"places", ()),
 )
 
 

@@ -95,7 +95,7 @@ class Thorax(tfds.core.GeneratorBasedBuilder):
   """Chest radiographs composed from the layers of one CT, with reports and truth."""
 
   # To be raised with every change of any byte: what was built stays where it is.
-  VERSION = tfds.core.Version("1.1.0")
+  VERSION = tfds.core.Version("1.2.0")
   BUILDER_CONFIGS: ClassVar = list(_CONFIGS)
   url_infos = None  # Nothing is downloaded, so that tfds need not look for checksums.
 

@@ -29,11 +29,7 @@ def build(config: Any) -> nn.Module:
         vision=ViT(**vision),
         text=Bert(**section("text")),
         temporal=TemporalFusion(**section("temporal"), width=config["width"]),
-        perceiver=Perceiver(
-          **section("perceiver"),
-          width=config["width"],
-          embedding_std=config["embedding_std"],
-        ),
+        perceiver=Perceiver(**section("perceiver"), width=config["width"]),
         fusion=LayerFusion(dtype=dtype),
         decoder=GPT2(**section("decoder")),
         width=config["width"],

@@ -54,6 +54,8 @@ class ConvStem(nn.Module):
   it is, and that is what tells an opacity from the lung. Each feature of each place
   is normalised once more at the end: what all patients share there is taken away, or
   it would drown, in every mean over places that follows, what one patient has.
+  Before that every place has a linear map of its own, since readers begin as such
+  means: of mapped tokens a mean still tells a wide heart from a white lung.
   """
 
   width: int
@@ -88,6 +90,13 @@ class ConvStem(nn.Module):
       x = convolve(x, features, 1 if i == 0 else 2, i)
     for i in range(self.depth):
       x = x + convolve(x, self.width, 1, len(self.channels) + 1 + i)
+    x = x.reshape(b, -1, self.width)
+    maps = self.param(
+      "places",
+      nn.initializers.lecun_normal(batch_axis=0),
+      (x.shape[1], self.width, self.width),
+    )
+    x = jnp.einsum("bsc,scd->bsd", x, maps.astype(x.dtype))
     mask = None if mask is None else mask[:, 0, 0]
     norm = BatchNorm(dtype=self.dtype, name="norm_places")
     x = norm(x.reshape(b, -1), mask, train=train)
@@ -138,6 +147,7 @@ class ViT(nn.Module):
   width: int
   mlp_dim: int
   init_std: float = 0.02
+  position_std: float = 0.02
   dtype: Dtype = jnp.float32
 
   @nn.compact
@@ -149,7 +159,7 @@ class ViT(nn.Module):
     train: bool = False,
   ) -> tuple[Float[Array, "b layers s d"], Float[Array, "b s d"]]:
     x = self.stem(image, mask, train=train)
-    normal = nn.initializers.truncated_normal(self.init_std)
+    normal = nn.initializers.truncated_normal(self.position_std)
     x = x + self.param("positions", normal, x.shape[1:]).astype(x.dtype)
     hidden_states = []
     for i in range(self.num_layers):

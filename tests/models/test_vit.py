@@ -93,3 +93,15 @@ def test_a_batch_without_one_image_that_is_there_stays_finite():
   value, gradient = jax.jit(jax.value_and_grad(total))(variables["params"])
   assert value < 1e6
   assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_a_mean_over_places_tells_them_apart():
+  """The same shadow elsewhere is another finding, to a reader that sees no places."""
+  stem = ConvStem(width=8, block=4, channels=(4,))
+  image = jnp.zeros((1, 32, 32, 1))
+  variables = stem.init(jax.random.key(0), image)
+  shadow = jnp.ones((8, 8))
+  here = image.at[0, 12:20, 8:16, 0].set(shadow)
+  there = image.at[0, 12:20, 16:24, 0].set(shadow)
+  mean = lambda image: stem.apply(variables, image).mean(axis=1)
+  assert jnp.abs(mean(here) - mean(there)).max() > 0.05 * jnp.abs(mean(here)).max()
