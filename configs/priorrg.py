@@ -130,7 +130,7 @@ def thorax() -> ml_collections.ConfigDict:
   # logit_scale has no part in this stage.
   config.finetune = dict(
     objective="generation",
-    num_epochs=13,
+    num_epochs=11,
     batch_size=16,
     accumulation=1,
     early_stop=15,
@@ -140,7 +140,7 @@ def thorax() -> ml_collections.ConfigDict:
   config.decode = dict(num_beams=3, length_penalty=1.0, batch_size=64)
 
   config.log_every = 20
-  config.checkpoint = dict(every=100, keep=2)
+  config.checkpoint = dict(every=250, keep=2)
   config.mesh = (-1, 1, 1)  # data, fsdp, tensor
   config.axis_rules = sharding.AXIS_RULES
   return config

@@ -66,7 +66,8 @@ def _finding(text: str, severity: float = MODERATE, seed: int = 1) -> Finding:
 
 
 def _single(text: str, patient: int, view: str = "PA") -> Cell:
-  return text, patient, [_finding(text)], view, 0
+  label = text.removeprefix("pleural_")  # Too long for a column.
+  return label, patient, [_finding(text)], view, 0
 
 
 def _grades(text: str, patient: int) -> list[Cell]:
@@ -78,8 +79,9 @@ def _grades(text: str, patient: int) -> list[Cell]:
 
 
 def _pair(text: str, before: float, after: float, patient: int) -> list[Cell]:
+  label = " ".join(text.split()[:2])
   return [
-    (f"{time} {text}", patient, [_finding(text, severity)], "AP", study)
+    (f"{time} {label}", patient, [_finding(text, severity)], "AP", study)
     for study, (time, severity) in enumerate([("prior", before), ("now", after)])
   ]
 
@@ -116,7 +118,7 @@ def draw(size: int) -> Image.Image:
     for j, (label, patient, findings, view, study) in enumerate(row):
       image = compose(patient, findings, view, study=study, size=size)
       sheet.paste(Image.fromarray(image), (j * size, i * tall + LABEL_PX))
-      pen.text((j * size + 2, i * tall + 1), label.replace("_", " ")[:26], 255)
+      pen.text((j * size + 2, i * tall + 1), label.replace("_", " "), 255)
   step = 256 / GREYS
   few = (np.asarray(sheet) // step * step).astype(np.uint8)
   return Image.fromarray(few).quantize(GREYS)
