@@ -48,3 +48,27 @@ def test_data_has_no_order_and_rows_are_independent(read, data):
   out = read(data)
   np.testing.assert_allclose(read(data[:, ::-1]), out, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(read(data[::-1]), out[::-1], rtol=1e-6, atol=1e-6)
+
+
+def test_read_gain_is_a_variance_and_of_the_reading_alone():
+  def params(read_gain):
+    model = Perceiver(
+      num_latents=3,
+      num_layers=1,
+      num_heads=2,
+      head_dim=4,
+      width=8,
+      mlp_dim=16,
+      read_gain=read_gain,
+    )
+    return model.init(jax.random.key(0), jnp.zeros((2, 5, 8)))["params"]
+
+  plain, larger = params(1.0), params(4.0)
+  reading = plain["layer_0"].pop("cross_attention")
+  doubled = larger["layer_0"].pop("cross_attention")
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(2 * a, b, rtol=1e-6),
+    {name: reading[name]["kernel"] for name in reading},
+    {name: doubled[name]["kernel"] for name in doubled},
+  )
+  jax.tree.map(np.testing.assert_array_equal, plain, larger)
