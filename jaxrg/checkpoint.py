@@ -111,7 +111,8 @@ def variable_shapes(directory: epath.PathLike) -> Any:
 
 
 def _variables(directory: epath.PathLike) -> epath.Path:
-  path = epath.Path(directory) / "variables"
+  # Orbax refuses what is relative.
+  path = epath.Path(directory).resolve() / "variables"
   if not path.exists():
     raise FileNotFoundError(
       f"{directory} is no export: it has no `variables`. Give the `export` folder "

@@ -40,6 +40,15 @@ def test_an_export_is_read_as_it_was_written(miniature, finished):
   assert export.tokenizer.decode(ids[mask]) == words
 
 
+def test_an_export_is_read_from_where_one_stands(miniature, finished, monkeypatch):
+  monkeypatch.chdir(finished)
+  export = exports.read("export")
+  leaves = micro.leaves(finished / "export")
+  assert np.array_equal(
+    export.variables["params"]["patch"]["kernel"], leaves["params/patch/kernel"]
+  )
+
+
 def test_an_example_has_the_shapes_of_the_stream(miniature, finished):
   config = micro.get_config()
   encode = inference.make_encode(
