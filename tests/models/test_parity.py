@@ -21,6 +21,8 @@ CASES = [(1, "mixed6"), (1, "noprior3"), (2, "mixed6"), (2, "noprior3")]
 # cancel: in float32 the goldens themselves err by up to 2e-4 of a tensor (against
 # our gradients in float64, as ours in float32 do), so only gross errors show there.
 GRADIENT_TOLERANCE = {1: TOLERANCE, 2: 4e-4}
+# Of the largest gradient: both sides err in float32, by 1.1e-5 together on jax 0.12.
+DISTANCE_TOLERANCE = {1: TOLERANCE, 2: 2e-5}
 # What neither stage trains, and what stage 2 leaves as stage 1 left it.
 FROZEN = {1: ("vision/",), 2: ("vision/", "views", "times", "logit_scale")}
 
@@ -249,5 +251,5 @@ def test_every_gradient(trained):
     else:
       errors[path] = (distance / peak[kept]).max()
   above = lambda errors, limit: {k: v for k, v in errors.items() if not v <= limit}
-  assert not above(distances, TOLERANCE)
+  assert not above(distances, DISTANCE_TOLERANCE[stage])
   assert not above(errors, GRADIENT_TOLERANCE[stage])
