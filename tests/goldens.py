@@ -64,9 +64,10 @@ def state(stage: int) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def model(stage: int):
+def model(stage: int, dtype=jnp.float32):
   """(model, variables) of a stage; the goldens were made without dropout."""
   config, variables = convert.priorrg(state(stage), **HEADS)
+  config["dtype"] = jnp.dtype(dtype).name
   config["text"]["dropout_rate"] = config["decoder"]["dropout_rate"] = 0.0
   return models.build(config), jax.tree.map(jnp.asarray, variables)
 

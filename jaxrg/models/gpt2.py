@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrg.models.layers import Attention, Dtype, Mlp, layer_norm
+from jaxrg.models.layers import Attention, Dtype, Mlp, layer_norm, widen
 from jaxrg.sharding import constrain
 
 
@@ -140,7 +140,7 @@ class GPT2(nn.Module):
 
   def logits(self, x: Float[Array, "b t d"]) -> Float[Array, "b t v"]:
     """The output matrix is the token table."""
-    logits = self.tokens.attend(self.norm(x)).astype(jnp.float32)
+    logits = widen(self.tokens.attend(self.norm(x)))
     return constrain(logits, "batch", "length", "vocab")
 
   def __call__(

@@ -28,6 +28,11 @@ def layer_norm(epsilon: float = 1e-5, dtype: Dtype = jnp.float32, name=None):
   return nn.LayerNorm(epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
 
+def widen(x: Array) -> Array:
+  """`x` in float32 at least: for sums and exponentials that bfloat16 would spoil."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def gelu(x: Array) -> Array:
   """The exact GELU; flax's default is the tanh approximation of GPT-2."""
   return nn.gelu(x, approximate=False)
@@ -45,8 +50,7 @@ def attend(
 
   A query that may see no key yields zero: an absent context says nothing.
   """
-  logits = jnp.einsum("bthk,bshk->bhts", query * query.shape[-1] ** -0.5, key)
-  logits = logits.astype(jnp.float32)
+  logits = widen(jnp.einsum("bthk,bshk->bhts", query * query.shape[-1] ** -0.5, key))
   if mask is not None:
     logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
   weights = nn.softmax(logits)
@@ -166,12 +170,12 @@ class BatchNorm(nn.Module):
 
     axes = tuple(i for i in range(x.ndim) if i != self.axis % x.ndim)
     spread = lambda v: jnp.expand_dims(v, axes)
-    y = x.astype(jnp.float32)
+    y = widen(x)
     mean, var = running_mean.value, running_var.value
     if train:
       real = jnp.ones((), bool) if mask is None else mask
       real = jnp.broadcast_to(real, x.shape)
-      count = real.sum().astype(jnp.float32) / size
+      count = real.sum().astype(y.dtype) / size
       total = jnp.maximum(count, 1.0)
       mean = jnp.sum(y * real, axes) / total
       var = jnp.sum(jnp.square(y - spread(mean)) * real, axes) / total

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
-from jaxrg.models.layers import BatchNorm, Dtype, layer_norm, torch_linear
+from jaxrg.models.layers import BatchNorm, Dtype, layer_norm, torch_linear, widen
 
 Batch = dict[str, Array]
 Pixels = Float[Array, "b height width channels"] | UInt8[Array, "b height width 1"]
@@ -148,8 +148,7 @@ class PriorRG(nn.Module):
     latents = self.over_context(x, batch, train=train)
     image = jnp.concatenate(latents, axis=1).mean(axis=1)
     report, _ = self.encode_text(batch["report"], batch["report_mask"], train=train)
-    as_float = lambda y: y.astype(jnp.float32)
-    return as_float(image), as_float(report[:, 0]), jnp.exp(self.logit_scale)
+    return widen(image), widen(report[:, 0]), jnp.exp(self.logit_scale)
 
   def encode(self, batch: Batch, *, train: bool = False) -> Float[Array, "b s d"]:
     """The memory that the decoder reads: context, image over time, all layers."""

@@ -27,8 +27,9 @@ def data():
 def test_a_first_reading_starts_from_the_learned_latents(read, data):
   read, latents = read
   given = jnp.broadcast_to(latents, (2, *latents.shape))
-  # Two programs, whose sums may be in another order.
-  np.testing.assert_allclose(read(data), read(data, given), rtol=1e-6, atol=1e-6)
+  # Op by op: two compiled programs may sum in another order.
+  with jax.disable_jit():
+    np.testing.assert_array_equal(read(data), read(data, given))
 
 
 def test_a_second_reading_depends_on_the_first(read, data):
