@@ -9,6 +9,7 @@ REQUIRED = (
   "etils[epath]",
   "flax>=0.12",
   "grain>=0.2.16",
+  "huggingface_hub>=0.26",
   "jax>=0.9",
   "jaxtyping>=0.3",
   "jraph>=0.0.6.dev0",
@@ -17,6 +18,7 @@ REQUIRED = (
   "optax>=0.2.6",
   "orbax-checkpoint>=0.12",
   "pillow>=10",
+  "safetensors>=0.4",
   "scipy>=1.11",
   "tensorboardX>=2.6",
   "tensorflow-datasets>=4.9.8",
@@ -53,7 +55,7 @@ setup(
     "gpu": ("jax[cuda13]>=0.9",),
     "plan": ("libtpu",),  # Compiles for TPUs that are not there.
     "dicom": DICOM,
-    "convert": ("safetensors", "torch==2.13.0"),
+    "convert": ("torch==2.13.0",),
     "coco": ("pycocoevalcap==1.2",),  # Its METEOR runs GPL jars.
   },
 )

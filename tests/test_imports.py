@@ -71,13 +71,18 @@ def test_there_is_something_to_read():
     ("tensorflow_datasets", "data_pipelines.thorax.builder"),
     ("pydicom", "data_pipelines.dicom"),
     ("jraph", "jaxrg.models.graph"),
+    ("safetensors", "jaxrg.weights"),
+    ("huggingface_hub", "jaxrg.weights"),
+    ("torch", "jaxrg.weights"),
   ],
 )
 def test_each_outside_framework_has_one_importer(framework, importer):
   assert importers(framework) <= {importer}
 
 
-@pytest.mark.parametrize("framework", ["torch", "tensorflow", "clu", "pycocoevalcap"])
+@pytest.mark.parametrize(
+  "framework", ["torch", "tensorflow", "clu", "pycocoevalcap", "huggingface_hub"]
+)
 def test_some_are_never_imported_with_a_module(framework):
   for name in FILES:
     assert not any(within(i, framework) for i in imports(name, at_top=True)), name
