@@ -71,9 +71,9 @@ def test_there_is_something_to_read():
     ("tensorflow_datasets", "data_pipelines.thorax.builder"),
     ("pydicom", "data_pipelines.dicom"),
     ("jraph", "jaxrg.models.graph"),
-    ("safetensors", "jaxrg.weights"),
+    ("safetensors", "jaxrg.weight_files"),
     ("huggingface_hub", "jaxrg.weights"),
-    ("torch", "jaxrg.weights"),
+    ("torch", "jaxrg.weight_files"),
   ],
 )
 def test_each_outside_framework_has_one_importer(framework, importer):
@@ -123,12 +123,15 @@ def test_metrics_need_no_model(name):
   assert not [i for i in IMPORTS[name] if within(i, "jax", "flax")]
 
 
-@pytest.mark.parametrize(
-  "name", ["objectives", "optim", "state", "convert", "checkpoint"]
-)
+@pytest.mark.parametrize("name", ["objectives", "optim", "state", "checkpoint"])
 def test_the_step_knows_nothing_of_data_or_configs(name):
   strangers = ("data_pipelines", "configs", "jaxrg.models")
   assert not [i for i in ours(f"jaxrg.{name}") if within(i, *strangers)]
+
+
+def test_tables_know_nothing_of_models():
+  for name in ("table", "backbones", "authors"):
+    assert all(within(i, "jaxrg.convert") for i in ours(f"jaxrg.convert.{name}"))
 
 
 def test_only_what_runs_a_stage_sees_a_config():

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxrg import weights
+from jaxrg import weight_files, weights
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def refused(source, match, error=ValueError):
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.npz"])
 def test_what_is_written_is_read(tmp_path, name):
-  weights.write(tmp_path / name, arrays())
+  weight_files.write(tmp_path / name, arrays())
   read = weights.read(str(tmp_path / name))
   assert_equal(read.state, arrays())
   assert read.config is None
@@ -73,29 +73,29 @@ def test_what_is_written_is_read(tmp_path, name):
 def test_arrays_are_written_as_they_look(tmp_path, name):
   rows = np.arange(6, dtype=np.float32).reshape(2, 3)
   half = np.array([1.5, -2], ml_dtypes.bfloat16)
-  weights.write(tmp_path / name, {"turned": rows.T, "half": half})
+  weight_files.write(tmp_path / name, {"turned": rows.T, "half": half})
   wanted = {"turned": rows.T, "half": np.array([1.5, -2], np.float32)}
   assert_equal(weights.read(tmp_path / name).state, wanted)
 
 
 def test_metadata_is_what_torch_users_expect(tmp_path):
   path = tmp_path / "w.safetensors"
-  weights.write(path, arrays(), {"from": "here"})
+  weight_files.write(path, arrays(), {"from": "here"})
   with safetensors.safe_open(path, framework="np") as file:
     assert file.metadata() == {"format": "pt", "from": "here"}
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
   for name in ("w.safetensors", "w.npz"):
-    weights.write(tmp_path / name, arrays())
+    weight_files.write(tmp_path / name, arrays())
     with pytest.raises(ValueError, match="objects is no array of numbers"):
-      weights.write(tmp_path / name, {"objects": np.array([None])})
+      weight_files.write(tmp_path / name, {"objects": np.array([None])})
     with (
       mock.patch("numpy.lib.format.write_array", side_effect=OSError(28, "full")),
       mock.patch("safetensors.numpy.save_file", side_effect=OSError(28, "full")),
       pytest.raises(OSError, match="full") as info,
     ):
-      weights.write(tmp_path / name, {"a": np.ones(2)})
+      weight_files.write(tmp_path / name, {"a": np.ones(2)})
     assert info.value.filename == str(tmp_path / name)
   assert sorted(os.listdir(tmp_path)) == ["w.npz", "w.safetensors"]
   assert_equal(weights.read(tmp_path / "w.safetensors").state, arrays())
@@ -103,9 +103,9 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 def test_where_nothing_can_be_written(tmp_path):
   with pytest.raises(ValueError, match=r"w\.ckpt: weights are written as"):
-    weights.write(tmp_path / "w.ckpt", arrays())
+    weight_files.write(tmp_path / "w.ckpt", arrays())
   with pytest.raises(FileNotFoundError) as info:
-    weights.write(tmp_path / "none/w.npz", arrays())
+    weight_files.write(tmp_path / "none/w.npz", arrays())
   assert info.value.filename == str(tmp_path / "none/w.npz")
 
 
@@ -147,7 +147,7 @@ def test_state_dicts_of_torch(tmp_path, torch, zipped):
   assert_equal(weights.read(path).state, wanted)
 
 
-@pytest.mark.parametrize("key", weights.STATES)
+@pytest.mark.parametrize("key", weight_files.STATES)
 def test_a_state_among_other_entries(tmp_path, torch, key):
   path = tmp_path / "w.ckpt"
   others = {"epoch": 3, "loss": torch.tensor(0.5), "optimizer": {"lr": torch.ones(1)}}
@@ -176,7 +176,7 @@ def absent_class(monkeypatch, name):
   return cls
 
 
-@pytest.mark.parametrize("name", weights.DICTS)
+@pytest.mark.parametrize("name", weight_files.DICTS)
 @pytest.mark.parametrize("zipped", [True, False])
 def test_hyper_parameters_of_lightning(tmp_path, torch, monkeypatch, name, zipped):
   path = tmp_path / "w.ckpt"
@@ -283,7 +283,7 @@ def test_without_torch(tmp_path, monkeypatch):
   for absent in (None, types.SimpleNamespace(__version__=(2, 5))):
     monkeypatch.setitem(sys.modules, "torch", absent)
     assert 'pip install -e ".[convert]"' in refused(path, "is a PyTorch file")
-  weights.write(tmp_path / "w.npz", arrays())
+  weight_files.write(tmp_path / "w.npz", arrays())
   assert_equal(weights.read(tmp_path / "w.npz").state, arrays())
 
 
@@ -292,7 +292,7 @@ def test_without_torch(tmp_path, monkeypatch):
 def test_a_truncated_file(tmp_path, kind, part):
   path = tmp_path / f"w.{kind if kind in ('safetensors', 'npz') else 'ckpt'}"
   if kind in ("safetensors", "npz"):
-    weights.write(path, arrays())
+    weight_files.write(path, arrays())
   else:
     torch = pytest.importorskip("torch")
     content = {"state_dict": tensors(torch)}
@@ -313,7 +313,7 @@ def test_a_truncated_file(tmp_path, kind, part):
 
 def test_damage_inside_an_npz(tmp_path):
   path = tmp_path / "w.npz"
-  weights.write(path, {"a": np.arange(1000)})
+  weight_files.write(path, {"a": np.arange(1000)})
   data = bytearray(path.read_bytes())
   data[4000] ^= 1
   path.write_bytes(data)
@@ -332,8 +332,8 @@ def test_what_is_no_weights(tmp_path, name):
 
 
 def test_the_kind_is_told_by_content(tmp_path):
-  weights.write(tmp_path / "w.npz", arrays())
-  weights.write(tmp_path / "w.safetensors", arrays())
+  weight_files.write(tmp_path / "w.npz", arrays())
+  weight_files.write(tmp_path / "w.safetensors", arrays())
   (tmp_path / "w.npz").rename(tmp_path / "npz.bin")
   (tmp_path / "w.safetensors").rename(tmp_path / "safetensors.bin")
   for name in ("npz.bin", "safetensors.bin"):
@@ -346,7 +346,7 @@ def shards(folder, index="model.safetensors.index.json"):
   for number, names in enumerate((["half", "mask"], None), 1):
     part = {k: v for k, v in arrays().items() if (k in ("half", "mask")) == bool(names)}
     name = f"model-0000{number}-of-00002.safetensors"
-    weights.write(folder / name, part)
+    weight_files.write(folder / name, part)
     weight_map |= dict.fromkeys(part, name)
   (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
@@ -386,23 +386,23 @@ def test_an_index_that_is_damaged_or_leads_elsewhere(tmp_path, text):
 def test_what_a_folder_is_read_for(tmp_path):
   refused(tmp_path, "holds neither model.safetensors", FileNotFoundError)
   (tmp_path / "notes.txt").touch()
-  weights.write(tmp_path / "a.npz", {"a": np.ones(1)})
+  weight_files.write(tmp_path / "a.npz", {"a": np.ones(1)})
   assert list(weights.read(tmp_path).state) == ["a"]
-  weights.write(tmp_path / "b.safetensors", {"b": np.ones(1)})
+  weight_files.write(tmp_path / "b.safetensors", {"b": np.ones(1)})
   refused(tmp_path, r"several weight files, a\.npz, b\.safetensors: give")
   shards(tmp_path, "pytorch_model.bin.index.json")
   assert_equal(weights.read(tmp_path).state, arrays())
-  weights.write(tmp_path / "c.npz", {"c": np.ones(1)})
+  weight_files.write(tmp_path / "c.npz", {"c": np.ones(1)})
   (tmp_path / "c.npz").rename(tmp_path / "pytorch_model.bin")
   assert list(weights.read(tmp_path).state) == ["c"]
   shards(tmp_path)
   assert_equal(weights.read(tmp_path).state, arrays())
-  weights.write(tmp_path / "model.safetensors", {"d": np.ones(1)})
+  weight_files.write(tmp_path / "model.safetensors", {"d": np.ones(1)})
   assert list(weights.read(tmp_path).state) == ["d"]
 
 
 def test_a_damaged_config(tmp_path):
-  weights.write(tmp_path / "w.npz", arrays())
+  weight_files.write(tmp_path / "w.npz", arrays())
   (tmp_path / "config.json").write_text('{"width": ')
   with pytest.raises(ValueError, match=r"config\.json is damaged"):
     weights.read(tmp_path / "w.npz")
@@ -467,7 +467,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def test_a_repository_is_fetched_once(hub):
-  weights.write(hub.remote / "model.safetensors", arrays())
+  weight_files.write(hub.remote / "model.safetensors", arrays())
   (hub.remote / "config.json").write_text('{"width": 4}')
   for other in ("pytorch_model.bin", "tf_model.h5", "modeling.py", "training_args.bin"):
     (hub.remote / other).touch()
