@@ -15,6 +15,8 @@ import numpy as np
 from flax import traverse_util
 
 from jaxrg import convert, models
+from jaxrg.convert import authors
+from jaxrg.convert.table import Table
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 HEADS = dict(image_heads=4, text_heads=4, gpt_heads=4)
@@ -61,6 +63,11 @@ def state(stage: int) -> dict[str, np.ndarray]:
     for key, value in load("weights").items()
     if key.startswith(names)
   }
+
+
+def table(stage: int) -> Table:
+  """The authors' names and ours."""
+  return authors.table(stage, **(authors.HEADS | HEADS))
 
 
 @functools.cache

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import goldens
-from jaxrg import convert, losses, objectives, optim
+from jaxrg import losses, objectives, optim
+from jaxrg.convert import table as tables
 
 TOLERANCE = 1e-5
 CASES = [(1, "mixed6"), (1, "noprior3"), (2, "mixed6"), (2, "noprior3")]
@@ -222,10 +223,10 @@ def test_train_loss(trained):
 
 
 def test_new_running_statistics(trained):
-  _, arrays, _, _, statistics = trained
+  stage, arrays, _, _, statistics = trained
   given = {k[3:]: v for k, v in arrays.items() if k.startswith("bn/")}
-  renamed = convert.rename(given, convert.priorrg_table(**goldens.HEADS))
-  expected = traverse.flatten_dict(renamed["batch_stats"], sep="/")
+  renamed = tables.rename(goldens.table(stage), given)
+  expected = {path.removeprefix("batch_stats/"): x for path, x in renamed.items()}
   ours = traverse.flatten_dict(statistics, sep="/")
   for path, value in expected.items():
     assert goldens.relative_error(ours[path], value) <= TOLERANCE, path
@@ -237,10 +238,10 @@ def test_every_gradient(trained):
   given = {k[5:]: v for k, v in arrays.items() if k.startswith("grad/")}
   shapes = {k: state[k].shape for k in given}
   largest = {k: np.abs(v).max() for k, v in given.items()}
-  table = convert.priorrg_table(**goldens.HEADS)
-  flat = lambda tree: traverse.flatten_dict(
-    convert.rename(tree, table)["params"], sep="/"
-  )
+  flat = lambda given: {
+    path.removeprefix("params/"): x
+    for path, x in tables.rename(goldens.table(stage), given).items()
+  }
   golden = flat({k: goldens.spread(v, shapes[k]) for k, v in given.items()})
   # The authors' tensors are the unit; some of ours are parts of one of them.
   scale = flat({k: np.full(shapes[k], v) for k, v in largest.items()})
