@@ -56,6 +56,7 @@ def thorax() -> ml_collections.ConfigDict:
     pixel_mean=0.5307,
     pixel_std=0.2583,
     mask_padding=True,
+    mask_statistics=True,
     prior_gradient=False,
     embedding_std=0.02,
     vision=dict(
@@ -116,29 +117,38 @@ def thorax() -> ml_collections.ConfigDict:
     b1=0.9,
     b2=0.98,
     frozen=(),
+    skip_unused=(),
     plateau_factor=0.1,
     plateau_patience=10,
   )
   config.pretrain = dict(
     objective="contrastive",
+    positives="study",  # Or "patient".
+    context_length=48,
     num_epochs=3,
     batch_size=64,
     accumulation=1,
     early_stop=15,
+    select_on="validation",
     optim=dict(optim),
   )
   # logit_scale has no part in this stage.
   config.finetune = dict(
     objective="generation",
+    context_length=48,
+    keep_end=True,
     num_epochs=11,
     batch_size=16,
     accumulation=1,
     early_stop=15,
+    select_on="validation",
     validation_studies=128,
     optim=dict(optim, learning_rate=1.5e-3, frozen=("logit_scale",)),
   )
   # More beams find likelier reports: of fewer findings, and alike.
-  config.decode = dict(num_beams=1, length_penalty=1.0, batch_size=64)
+  config.decode = dict(
+    num_beams=1, length_penalty=1.0, batch_size=64, cut_references=False
+  )
 
   config.log_every = 20
   config.checkpoint = dict(every=250, keep=2)
@@ -163,8 +173,12 @@ def shrink(config: ml_collections.ConfigDict) -> None:
 
 def publish(config: ml_collections.ConfigDict) -> None:
   """Sets every switch to what the authors' code does (spec priorrg 3, 4.3 and 8)."""
-  config.decode.num_beams = 3
-  config.model.mask_padding = False
+  # Padding is read up to the longest context of a batch: theirs, in the file's order.
+  config.decode.update(num_beams=3, batch_size=16, cut_references=True)
+  config.finetune.keep_end = False
+  frozen = config.finetune.optim.frozen
+  config.finetune.optim.frozen = (*frozen, "views", "times")
+  config.model.mask_padding = config.model.mask_statistics = False
   config.model.embedding_std = 1.0
   for part in ("vision", "text", "decoder"):
     config.model[part].init_std = 0.02
@@ -176,3 +190,4 @@ def publish(config: ml_collections.ConfigDict) -> None:
     optim = config[stage].optim
     optim.schedule, optim.plateau_patience, optim.warmup_steps = "plateau", patience, 0
     optim.decay_all, optim.grad_clip, optim.b2 = True, 0.0, 0.999
+    optim.skip_unused = ("temporal/",)

@@ -57,7 +57,8 @@ class Studies:
     prior_record = parse(self._source, int(prior)) if has_prior else None
     return {
       "index": np.int32(index),
-      "study": _study_key(record["study_id"]),
+      "study": _key(record["study_id"]),
+      "patient": _key(record["patient_id"]),
       "image": image,
       "view": _view_row(record["view"]),
       "prior_image": prior_record["image"] if has_prior else np.zeros_like(image),
@@ -105,9 +106,9 @@ def _text(value: Any) -> str:
   return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _study_key(study_id: str) -> np.ndarray:
-  """Two words that are equal for the views of one study, on every process."""
-  digest = hashlib.blake2b(study_id.encode(), digest_size=8).digest()
+def _key(name: str) -> np.ndarray:
+  """Two words that are equal for equal names, on every process."""
+  digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
   return np.frombuffer(digest, np.uint32).copy()
 
 

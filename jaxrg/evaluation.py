@@ -10,8 +10,9 @@ import numpy as np
 from etils import epath
 
 from data_pipelines import datasets, findings, loader, records
-from jaxrg import exports, inference, report, sharding
+from jaxrg import exports, inference, report, sharding, tokenizers
 from jaxrg.metrics import baselines, clinical, predictions, scoring, tables
+from jaxrg.tokenizers import Tokenizer
 
 TRUE, OTHER, NONE = "true prior", "another patient's prior", "no prior"
 
@@ -60,6 +61,12 @@ def evaluate(
       )
       return [_row(record, reports[i]) for i, record in enumerate(meta)]
 
+    if config.decode.cut_references:
+      meta = [
+        record | {"findings": _cut(record["findings"], export.tokenizer, config)}
+        for record in meta
+      ]
+
     rows = decode(None)
     runs = {TRUE: rows}
     if any(row["has_prior"] for row in rows):
@@ -91,6 +98,9 @@ def _score(rows, runs, source, train, out, config, include_text) -> str:
     with_prior = [_row(record, "") for record in seen if record["prior"] >= 0]
     changes, _ = clinical.true_changes(with_prior, findings)
     priors = scoring.prior_effect(runs, baselines.constant_changes(changes))
+  references = "in full"
+  if config.decode.cut_references:
+    references = f"cut to {config.text.report_length} tokens"
   # Composed data is nobody's; of credentialed data the page shows no text or image.
   if include_text is None:
     include_text = config.data.name.startswith("thorax")
@@ -102,16 +112,18 @@ def _score(rows, runs, source, train, out, config, include_text) -> str:
     records=_for_page(source) if include_text else None,
     baselines=beside,
     priors=priors,
-    title=f"{config.paper} on {config.data.name}",
+    title=f"{config.paper} on {config.data.name}, references {references}",
   )
   scores = {"metrics": metrics, "baselines": beside, "priors": priors}
+  scores["references"] = references
   predictions.write_private(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
   return table(scores)
 
 
 def table(scores: Mapping[str, Any]) -> str:
   """The score table of what `metrics.json` holds."""
-  return tables.text(scores["metrics"], scores["baselines"], scores["priors"])
+  text = tables.text(scores["metrics"], scores["baselines"], scores["priors"])
+  return f"{text}\n\nReferences {scores['references']}."
 
 
 def other_priors(meta: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -129,6 +141,12 @@ def other_priors(meta: Sequence[Mapping[str, Any]]) -> np.ndarray:
         priors[i] = meta[other]["prior"]
         break
   return priors
+
+
+def _cut(findings: str, tokenizer: Tokenizer, config) -> str:
+  """A reference as the published code scores it: no longer than a report may be."""
+  ids, _ = tokenizer.encode(tokenizers.reference(findings), config.text.report_length)
+  return tokenizer.decode(ids)
 
 
 def _row(record: Mapping[str, Any], prediction: str) -> dict:

@@ -18,9 +18,17 @@ TEXTS = ("context", "report", "tokens")  # Each with its `*_mask`.
 
 
 def make_encode(
-  tokenizer: Tokenizer, *, context_length: int, report_length: int
+  tokenizer: Tokenizer,
+  *,
+  context_length: int,
+  report_length: int,
+  keep_end: bool = True,
 ) -> Callable[[Record], dict[str, np.ndarray]]:
-  """The token arrays of a record, as PriorRG takes them: ids, and `*_mask`."""
+  """The token arrays of a record, as PriorRG takes them: ids, and `*_mask`.
+
+  A report that is cut ends all the same where `keep_end` is set; the published code
+  teaches it not to (spec priorrg 8, D9).
+  """
 
   def encode(record: Record) -> dict[str, np.ndarray]:
     findings = record["findings"]
@@ -33,6 +41,8 @@ def make_encode(
     for name, text in texts.items():
       length = context_length if name == "context" else report_length
       arrays[name], arrays[f"{name}_mask"] = tokenizer.encode(text, length)
+    if keep_end and arrays["tokens_mask"][-1]:
+      arrays["tokens"][-1] = tokenizer.eos
     return arrays
 
   return encode
@@ -46,7 +56,7 @@ def example(
   row = jnp.zeros(1, jnp.int32)
   batch = {"image": image, "prior_image": image, "view": row, "prior_view": row}
   batch["has_prior"] = jnp.zeros(1, bool)
-  batch["study"] = jnp.zeros((1, 2), jnp.uint32)
+  batch["study"] = batch["patient"] = jnp.zeros((1, 2), jnp.uint32)
   for name in TEXTS:
     length = context_length if name == "context" else report_length
     batch[name] = jnp.zeros((1, length), jnp.int32)

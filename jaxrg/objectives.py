@@ -35,14 +35,17 @@ def _apply(model: nn.Module, params, extra, batch, key, method: str):
   )
 
 
-def contrastive(model: nn.Module) -> Objective:
-  """Stage 1: align images, read with their priors, to their reports."""
+def contrastive(model: nn.Module, positives: str = "study") -> Objective:
+  """Stage 1: align images, read with their priors, to their reports.
+
+  Positives of an image are the reports of its `study`, or of its `patient`.
+  """
 
   def objective(params, extra, batch, key):
     output, extra = _apply(model, params, extra, batch, key, "contrast")
     image, report, scale = output
-    study = batch["study"]
-    positive = (study[:, None] == study[None, :]).all(axis=-1)  # Views of one study.
+    group = batch[positives]
+    positive = (group[:, None] == group[None, :]).all(axis=-1)
     valid = batch.get("valid")
     loss = losses.contrastive(image, report, scale, positive, valid)
     return loss, (extra, {"temperature": 1 / scale})
@@ -67,6 +70,6 @@ def generation(model: nn.Module) -> Objective:
   return objective
 
 
-OBJECTIVES = {"contrastive": contrastive, "generation": generation}
+POSITIVES = ("study", "patient")
 # The method that touches exactly the parameters that the objective needs.
 METHODS = {"contrastive": "contrast", "generation": "__call__"}

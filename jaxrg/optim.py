@@ -62,7 +62,8 @@ def make(config: Any, num_steps: int) -> optax.GradientTransformation:
   """AdamW over the trainable part of the params (spec priorrg 3 and 4.3).
 
   `groups` are (pattern, rate) pairs, first match wins; the rest learns at
-  `learning_rate`. Decay is on every parameter, or on matrices only.
+  `learning_rate`. Decay is on every parameter, or on matrices only. Each pattern of
+  `skip_unused` names a part that rests in a step that makes no use of it.
   """
   schedule = make_schedule(config, num_steps)
 
@@ -87,11 +88,43 @@ def make(config: Any, num_steps: int) -> optax.GradientTransformation:
 
   matrices = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
   clip = config.grad_clip
-  return optax.chain(
-    optax.clip_by_global_norm(clip) if clip else optax.identity(),
+  adamw = (
     optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=1e-8),
     optax.add_decayed_weights(
       config.weight_decay, None if config.decay_all else matrices
     ),
+  )
+  if config.skip_unused:
+    adamw = (_skip_unused(optax.chain(*adamw), config.skip_unused),)
+  return optax.chain(
+    optax.clip_by_global_norm(clip) if clip else optax.identity(),
+    *adamw,
     optax.GradientTransformation(start, scale_by_rates),
   )
+
+
+def _skip_unused(
+  tx: optax.GradientTransformation, patterns: Iterable[str]
+) -> optax.GradientTransformation:
+  """`tx`, of which the part under each pattern rests where all its gradients are zero.
+
+  PyTorch leaves the gradients of what a batch does not use None, and AdamW then
+  neither moves nor decays nor ages it: the temporal fusion, where no study of a batch
+  has a prior. Each part counts its own steps.
+  """
+
+  def update(grads, state, params=None):
+    used = jnp.any(jnp.stack([jnp.any(g != 0) for g in jax.tree.leaves(grads)]))
+    updates, moved = tx.update(grads, state, params)
+    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(used, a, b), new, old)
+    return keep(updates, jax.tree.map(jnp.zeros_like, updates)), keep(moved, state)
+
+  def labels(params):
+    flat = traverse_util.flatten_dict(params, sep="/")
+    _require_matches(flat, patterns, "skip_unused")
+    first = lambda path: next((p for p in patterns if re.match(p, path)), "always")
+    return traverse_util.unflatten_dict({k: first(k) for k in flat}, sep="/")
+
+  resting = optax.GradientTransformation(tx.init, update)
+  parts = dict.fromkeys(patterns, resting)
+  return optax.partition({"always": tx, **parts}, labels)

@@ -15,6 +15,9 @@ from data_pipelines import datasets, loader
 from jaxrg import inference, models, objectives, optim, sharding
 from jaxrg.tokenizers import Tokenizer
 
+# On `test` a model is chosen by what it is then judged by, as the published one was.
+SELECT_ON = ("validation", "test")
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
@@ -40,8 +43,7 @@ def prepare(
   """The stage `name` of a config."""
   recipe = config[name]
   source = datasets.load(config.data.name, "train", config.data.data_dir)
-  encode = inference.make_encode(tokenizer, **config.text)
-  studies = loader.Studies(source, encode)
+  studies = loader.Studies(source, make_encode(config, name, tokenizer))
   indices = _readable(studies, config.data.skip_damaged)
   check_count(config, name, len(indices))
   for part in ("text", "decoder"):
@@ -63,11 +65,29 @@ def prepare(
     studies=studies,
     indices=indices,
     model=model,
-    objective=objectives.OBJECTIVES[recipe.objective](model),
+    objective=make_objective(recipe, model),
     tx=optim.make(recipe.optim, num_steps),
     steps_per_epoch=steps_per_epoch,
     num_steps=num_steps,
   )
+
+
+def make_encode(config: ml_collections.ConfigDict, name: str, tokenizer: Tokenizer):
+  """`inference.make_encode` for the texts as the stage `name` reads them."""
+  recipe = config[name]
+  text = dict(config.text) | {"context_length": recipe.context_length}
+  if recipe.objective == "generation":
+    text["keep_end"] = recipe.keep_end
+  return inference.make_encode(tokenizer, **text)
+
+
+def make_objective(
+  recipe: ml_collections.ConfigDict, model: nn.Module
+) -> objectives.Objective:
+  """What a stage minimises."""
+  if recipe.objective == "contrastive":
+    return objectives.contrastive(model, recipe.positives)
+  return objectives.generation(model)
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -79,11 +99,15 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_recipe(config, name)
     sharding.check_rows(config[name].batch_size, mesh, f"{name}.batch_size")
   sharding.check_rows(config.decode.batch_size, mesh, "decode.batch_size")
-  lengths = {"text": max(config.text.values()), "decoder": config.text.report_length}
+  contexts = [config[name].context_length for name in config.stages]
+  lengths = {
+    "text": max(*config.text.values(), *contexts),
+    "decoder": config.text.report_length,
+  }
   for part, length in lengths.items():
     if (size := config.model[part].max_length) < length:
       raise ValueError(
-        f"config.model.{part}.max_length={size}, but config.text has {length} tokens."
+        f"config.model.{part}.max_length={size}, but texts have up to {length} tokens."
       )
   try:
     model = models.build(config.model)
@@ -115,12 +139,15 @@ def _check_shapes(
 
 def _check_recipe(config: ml_collections.ConfigDict, name: str) -> None:
   recipe = config[name]
-  if recipe.objective not in objectives.OBJECTIVES:
-    raise ValueError(
-      f"Unknown config.{name}.objective {recipe.objective!r}; known: "
-      f"{', '.join(objectives.OBJECTIVES)}."
-    )
-  for key in ("batch_size", "num_epochs", "accumulation"):
+  choices = {"objective": tuple(objectives.METHODS), "select_on": SELECT_ON}
+  if recipe.objective == "contrastive":
+    choices["positives"] = objectives.POSITIVES
+  for key, known in choices.items():
+    if recipe[key] not in known:
+      raise ValueError(
+        f"Unknown config.{name}.{key} {recipe[key]!r}; known: {', '.join(known)}."
+      )
+  for key in ("batch_size", "num_epochs", "accumulation", "context_length"):
     if recipe[key] < 1:
       raise ValueError(f"config.{name}.{key}={recipe[key]}, but 1 is the least.")
   if recipe.batch_size % recipe.accumulation:

@@ -1,4 +1,4 @@
-"""What decides which state of a stage is the best one: always on `validation`."""
+"""What decides which state of a stage is the best one."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines import datasets, findings, loader
-from jaxrg import inference, sharding
+from jaxrg import inference, sharding, stages
 from jaxrg.metrics import clinical, nlg
 from jaxrg.metrics.protocols import PROTOCOLS
 from jaxrg.stages import Stage
@@ -23,8 +23,8 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
   plus the micro-F1 of labels, which need no weights, where theirs needs three models.
   """
   config = stage.config
-  source = datasets.load(config.data.name, "validation", config.data.data_dir)
-  encode = inference.make_encode(stage.tokenizer, **config.text)
+  source = datasets.load(config.data.name, stage.recipe.select_on, config.data.data_dir)
+  encode = stages.make_encode(config, stage.name, stage.tokenizer)
   studies = loader.Studies(source, encode)
   loss = _make_loss(stage, studies, mesh)
   if stage.recipe.objective == "contrastive":

@@ -44,7 +44,7 @@ def get_config(changes: dict | None = None) -> ml_collections.ConfigDict:
   config.text = dict(context_length=12, report_length=16)
   config.tokenizer.vocab_size = 400
   for stage in config.stages:
-    config[stage].update(batch_size=BATCH, num_epochs=2)
+    config[stage].update(batch_size=BATCH, num_epochs=2, context_length=12)
     config[stage].optim.warmup_steps = 1
   config.finetune.validation_studies = 8
   config.decode.update(num_beams=2, batch_size=16)

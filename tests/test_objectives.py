@@ -43,7 +43,7 @@ def batch():
 @pytest.fixture(scope="module", params=["contrastive", "generation"])
 def stage(request, batch):
   model = Toy()
-  make, method = objectives.OBJECTIVES[request.param], objectives.METHODS[request.param]
+  make, method = getattr(objectives, request.param), objectives.METHODS[request.param]
   variables = model.init(jax.random.key(0), batch, method=method)
   params, extra = variables["params"], {"batch_stats": variables["batch_stats"]}
   return jax.jit(make(model)), params, extra
@@ -81,6 +81,22 @@ def test_views_of_one_study_are_positives_of_one_another(batch):
   same, _ = objective(params, extra, batch | {"study": keys}, None)
   apart, _ = objective(params, extra, batch | {"study": keys.at[1].set(6)}, None)
   assert loss == same != apart
+
+
+def test_positives_may_be_of_a_patient(batch):
+  """All rows are one patient's: by patients every report is everybody's."""
+  variables = Toy().init(jax.random.key(0), batch, method="contrast")
+  params, extra = variables["params"], {"batch_stats": variables["batch_stats"]}
+  one = jnp.zeros((4, 2), jnp.uint32)
+  by_study, by_patient = (
+    objectives.contrastive(Toy(), positives)(params, extra, given, None)[0]
+    for positives, given in (
+      ("study", batch | {"study": one}),
+      ("patient", batch | {"patient": one}),
+    )
+  )
+  assert by_study == by_patient
+  assert by_study != objectives.contrastive(Toy())(params, extra, batch, None)[0]
 
 
 def test_accuracy_counts_the_tokens_that_count(batch):

@@ -100,6 +100,38 @@ def test_the_schedule_counts_steps():
   assert sizes == pytest.approx([0.0, 0.05, 0.1], rel=1e-4)
 
 
+def test_a_part_that_is_not_used_rests_and_ages_by_its_own_steps():
+  """As PyTorch's AdamW leaves what has no gradient."""
+  torch = pytest.importorskip("torch")
+  rate, decay = 0.1, 0.2
+  config = recipe(learning_rate=rate, weight_decay=decay, decay_all=True)
+  config.skip_unused = ("vision/",)
+  tx = optim.make(config, 10)
+  params, state = PARAMS, tx.init(PARAMS)
+  theirs = {
+    path: torch.ones(x.shape, requires_grad=True)
+    for path, x in traverse_util.flatten_dict(PARAMS, sep="/").items()
+  }
+  adamw = torch.optim.AdamW(theirs.values(), lr=rate, weight_decay=decay)
+  for size, used in ((1.0, False), (2.0, True), (-3.0, True), (4.0, False)):
+    grads = jax.tree.map(lambda x: jnp.full_like(x, size), PARAMS)  # noqa: B023
+    if not used:
+      grads["vision"] = jax.tree.map(jnp.zeros_like, grads["vision"])
+    updates, state = tx.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    for path, x in theirs.items():
+      rests = path.startswith("vision/") and not used
+      x.grad = None if rests else torch.full_like(x, size)
+    adamw.step()
+  for path, x in traverse_util.flatten_dict(params, sep="/").items():
+    np.testing.assert_allclose(x, theirs[path].detach().numpy(), rtol=1e-4)
+
+
+def test_a_part_that_may_rest_must_exist():
+  with pytest.raises(ValueError, match=r"optim.skip_unused.*'tempral/'"):
+    first_step(recipe(skip_unused=("tempral/",)))
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_one_step_of_the_authors_adamw(stage):
   """Their gradients in, their parameters out: groups, decay on everything, epsilon."""

@@ -23,6 +23,7 @@ def model_config(width: int = 16) -> dict:
     pixel_mean=0.5,
     pixel_std=0.25,
     mask_padding=True,
+    mask_statistics=True,
     prior_gradient=True,
     embedding_std=1.0,
     vision=dict(
@@ -50,6 +51,7 @@ def batch(rows: int, seed: int = 0) -> dict[str, jax.Array]:
     view=view(),
     prior_view=view(),
     has_prior=np.arange(rows) % 2 == 0,
+    patient=np.zeros((rows, 2), np.uint32),
     study=np.repeat(np.maximum(np.arange(rows) - 1, 0), 2).reshape(rows, 2),
     index=np.arange(rows, dtype=np.int32),
   )
@@ -89,6 +91,7 @@ def recipe(**changes):
     weight_decay=0.0,
     decay_all=False,
     grad_clip=0.0,
+    skip_unused=(),
     b1=0.9,
     b2=0.999,
   )

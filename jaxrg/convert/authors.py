@@ -175,6 +175,7 @@ def config(params: Mapping[str, Any], heads: Mapping[str, int]) -> dict:
     pixel_mean=0.5307,
     pixel_std=0.2583,
     mask_padding=False,
+    mask_statistics=False,
     prior_gradient=True,
     embedding_std=1.0,
     vision=backbones.dinov2_config(params["vision"], heads["image_heads"]),

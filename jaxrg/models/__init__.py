@@ -38,6 +38,7 @@ def build(config: Any) -> nn.Module:
         pixel_mean=config["pixel_mean"],
         pixel_std=config["pixel_std"],
         mask_padding=config["mask_padding"],
+        mask_statistics=config["mask_statistics"],
         prior_gradient=config["prior_gradient"],
         embedding_std=config["embedding_std"],
         dtype=dtype,

@@ -20,7 +20,7 @@ CURRENT, PRIOR = 0, 1  # Rows of the temporal embedding.
 
 
 class ProjectionHead(nn.Module):
-  """Bottleneck with batch statistics over the real tokens (spec 2.3)."""
+  """Bottleneck with batch statistics over the tokens that `mask` counts (spec 2.3)."""
 
   width: int
   bottleneck: int
@@ -62,9 +62,10 @@ class PriorRG(nn.Module):
   num_views: int
   pixel_mean: float
   pixel_std: float
-  # False: padding is attended to and counted, up to the longest text of the
-  # batch, as the published code does (spec 8, D1 and D1b).
+  # False: padding up to the longest text of the batch is read by the Perceiver (spec
+  # 8, D1), or counted in batch statistics (D1b), as in the published code.
   mask_padding: bool = True
+  mask_statistics: bool = True
   # Whether the prior image trains the image encoder too. The published encoder is
   # frozen; where it is trained, the current image alone does it in half the time.
   prior_gradient: bool = False
@@ -127,9 +128,11 @@ class PriorRG(nn.Module):
     self, tokens: Array, mask: Array, *, train: bool
   ) -> tuple[Array, Array]:
     """Projected text (b s d), and which of its positions may be read (b s)."""
-    seen = mask if self.mask_padding else jnp.broadcast_to(mask.any(axis=0), mask.shape)
+    padded = jnp.broadcast_to(mask.any(axis=0), mask.shape)
+    seen = mask if self.mask_padding else padded
+    counted = mask if self.mask_statistics else padded
     x = self.text(tokens, mask, train=train)
-    return self.text_head(x, seen, train=train), seen
+    return self.text_head(x, counted, train=train), seen
 
   def over_context(
     self, x: Float[Array, "b s d"], batch: Batch, *, train: bool

@@ -163,6 +163,28 @@ def test_published_padding_is_read_up_to_the_longest_text_of_the_batch(variables
   assert moved(before, read(within)).tolist() == [only, only]
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_padding_enters_batch_statistics_where_it_is_told_to(variables, counted):
+  """And the longest text of the batch bounds it: the last column is nobody's."""
+  config = tiny.model_config() | {"mask_statistics": not counted}
+  model = models.build(config)
+  batch = tiny.batch(ROWS)
+  tokens, real = batch["context"], batch["context_mask"].at[:, -1].set(False)
+  row, longest = int(real.sum(axis=1).argmin()), int(real.sum(axis=1).max())
+
+  @jax.jit
+  def statistics(tokens):
+    method = lambda m: m.encode_text(tokens, real, train=True)
+    rngs = {"dropout": jax.random.key(0)}
+    _, extra = model.apply(variables, method=method, rngs=rngs, mutable=["batch_stats"])
+    return extra["batch_stats"]["text_head"]["batch_norm"]["mean"]
+
+  before = statistics(tokens)
+  within, beyond = tokens.at[row, longest - 1].set(3), tokens.at[:, -1].set(3)
+  assert (statistics(within) != before).any() == counted
+  np.testing.assert_array_equal(statistics(beyond), before)
+
+
 @pytest.mark.parametrize("switch", [False, True])
 def test_the_prior_trains_the_encoder_where_it_is_told_to(variables, batch, switch):
   model = models.build(tiny.model_config() | {"prior_gradient": switch})
