@@ -10,9 +10,11 @@ import flax.traverse_util as traverse
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import goldens
+import tiny
 from jaxrg import losses, objectives, optim
 from jaxrg.convert import table as tables
 
@@ -262,3 +264,37 @@ def test_every_gradient(trained):
   above = lambda errors, limit: {k: v for k, v in errors.items() if not v <= limit}
   assert not above(distances, TOLERANCE)
   assert not above(errors, GRADIENT_TOLERANCE[stage])
+
+
+def test_one_step_of_training(trained):
+  """Our gradients through our AdamW, with the authors' groups: their parameters."""
+  stage, arrays, _, grads, _ = trained
+  state, rates = goldens.state(stage), arrays["rates"].tolist()
+  config = tiny.recipe(
+    learning_rate=rates[0],
+    groups=(("decoder/", rates[1]),) if stage == 2 else (),
+    weight_decay=0.01,
+    decay_all=True,
+    skip_unused=("temporal/",),
+  )
+  trainable, _ = optim.split(goldens.model(stage)[1]["params"], FROZEN[stage])
+  tx = optim.make(config, 10)
+  grads = jax.tree.map(lambda g: jnp.asarray(g, jnp.float32), grads)
+  updates, _ = tx.update(grads, tx.init(trainable), trainable)
+  ours = traverse.flatten_dict(optax.apply_updates(trainable, updates), sep="/")
+  given = {k[5:]: v for k, v in arrays.items() if k.startswith("grad/")}
+  largest = max(np.abs(v).max() for v in given.values())
+  kept = {k for k, v in given.items() if np.abs(v).max() >= 1e-6 * largest}
+  golden = tables.rename(
+    goldens.table(stage),
+    {k: goldens.spread(arrays[f"step1/{k}"], state[k].shape) for k in kept},
+  )
+  errors = {}
+  for path, value in golden.items():
+    there = ~np.isnan(value)
+    if there.any():
+      distance = np.abs(np.asarray(ours[path.removeprefix("params/")]) - value)[there]
+      errors[path] = distance.max() / np.abs(value[there]).max()
+  assert len(errors) > 100
+  bad = {k: v for k, v in errors.items() if not v <= TOLERANCE}
+  assert not bad
