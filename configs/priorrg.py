@@ -39,9 +39,7 @@ def thorax() -> ml_collections.ConfigDict:
     skip_damaged=False,
   )
   # A vocabulary of the data's own; GPT-2's 50,257 entries cost more than the rest.
-  config.tokenizer = dict(
-    gpt2_files=ml_collections.config_dict.placeholder(str), vocab_size=512
-  )
+  config.tokenizer = dict(name="trained", vocab_size=512)
   config.text = dict(context_length=48, report_length=72)
 
   width, heads = 64, 2

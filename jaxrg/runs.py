@@ -117,9 +117,9 @@ def _first_difference(a: Any, b: Any, key: str = "config") -> tuple[str, Any, An
 def make_tokenizer(
   config: ml_collections.ConfigDict, workdir: epath.Path, source: Sequence[Any]
 ) -> Tokenizer:
-  """The run's tokenizer: GPT-2's files, or a vocabulary of the training texts."""
-  if config.tokenizer.gpt2_files:
-    return Tokenizer.from_gpt2_files(config.tokenizer.gpt2_files)
+  """The run's tokenizer: GPT-2's, or a vocabulary of the training texts."""
+  if config.tokenizer.name == "gpt2":
+    return Tokenizer.gpt2()
   folder = workdir / "tokenizer"
   if (folder / "tokenizer.json").exists():
     return Tokenizer.load(folder)

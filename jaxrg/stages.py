@@ -17,6 +17,7 @@ from jaxrg.tokenizers import Tokenizer
 
 # On `test` a model is chosen by what it is then judged by, as the published one was.
 SELECT_ON = ("validation", "test")
+TOKENIZERS = ("trained", "gpt2")  # A vocabulary of the data's own, and GPT-2's.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +47,7 @@ def prepare(
   studies = loader.Studies(source, make_encode(config, name, tokenizer))
   indices = _readable(studies, config.data.skip_damaged)
   check_count(config, name, len(indices))
-  for part in ("text", "decoder"):
-    # Under jit an index beyond a table is no error: it reads the last row.
-    if (size := config.model[part].vocab_size) < len(tokenizer):
-      raise ValueError(
-        f"config.model.{part}.vocab_size={size}, but the tokenizer has "
-        f"{len(tokenizer)} entries."
-      )
+  _check_vocabulary(config, tokenizer)
   steps_per_epoch = len(indices) // recipe.batch_size
   num_steps = recipe.num_epochs * steps_per_epoch
   model = models.build(config.model)
@@ -104,6 +99,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     "text": max(*config.text.values(), *contexts),
     "decoder": config.text.report_length,
   }
+  if (tokenizer := config.tokenizer.name) not in TOKENIZERS:
+    raise ValueError(
+      f"Unknown config.tokenizer.name {tokenizer!r}; known: {', '.join(TOKENIZERS)}."
+    )
+  if tokenizer == "gpt2":
+    _check_vocabulary(config, Tokenizer.gpt2())
   for part, length in lengths.items():
     if (size := config.model[part].max_length) < length:
       raise ValueError(
@@ -115,6 +116,16 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise ValueError(f"config.model describes no model: {error}") from error
   for name in config.stages:
     _check_shapes(config, name, model)
+
+
+def _check_vocabulary(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> None:
+  # Under jit an index beyond a table is no error: it reads the last row.
+  for part in ("text", "decoder"):
+    if (size := config.model[part].vocab_size) < len(tokenizer):
+      raise ValueError(
+        f"config.model.{part}.vocab_size={size}, but the tokenizer has "
+        f"{len(tokenizer)} entries."
+      )
 
 
 def _check_shapes(

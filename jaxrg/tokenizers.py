@@ -7,6 +7,7 @@ It is a Hugging Face fast tokenizer; the folder that `save` writes loads in thei
 import os
 import re
 from collections.abc import Iterable
+from importlib import resources
 
 import numpy as np
 import tokenizers
@@ -81,6 +82,11 @@ class Tokenizer:
         clean_up_tokenization_spaces=False,
       )
     )
+
+  @classmethod
+  def gpt2(cls) -> "Tokenizer":
+    """GPT-2's, which the published models have: 50,264 entries."""
+    return cls.from_gpt2_files(resources.files("jaxrg").joinpath("gpt2"))
 
   @classmethod
   def from_gpt2_files(cls, directory: epath.PathLike) -> "Tokenizer":

@@ -102,13 +102,13 @@ def test_wrong_flags(arguments, message, capsys, tmp_path, monkeypatch):
     ("data.name=radio", "Unknown data set 'radio' in config.data.name; known: thorax"),
     ("data.name=thorax/huge", "thorax has no set 'huge': one of default, tiny"),
     ("data.name=thorax/retrieval", "thorax/retrieval has no split 'train'"),
-    ("tokenizer.gpt2_files=/nowhere", "needs /nowhere/vocab.json and /nowhere/merges"),
+    ("tokenizer.name=gpt3", "config.tokenizer.name 'gpt3'; known: trained, gpt2"),
   ],
 )
 def test_wrong_values(
   finished, miniature, monkeypatch, tmp_path, capsys, flag, message
 ):
-  late = "frozen" in flag or "gpt2" in flag  # Known when the model or files are.
+  late = "frozen" in flag  # Known when the model is.
   monkeypatch.setattr(sharding, "make_mesh", EIGHT_DEVICES)
   assert main(MICRO, f"--workdir={tmp_path / 'run'}", f"--config.{flag}") == 1
   assert message in error_of(capsys)

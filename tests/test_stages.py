@@ -45,6 +45,8 @@ def test_steps_are_whole_batches_of_all_epochs(miniature, tokenizer):
     ({"pretrain.context_length": 0}, r"context_length=0, but 1 is the least"),
     ({"pretrain.context_length": 99}, r"text\.max_length=24, .* 99 tokens"),
     ({"pretrain.optim.skip_unused": ("tmp/",)}, r"pretrain .*skip_unused.*'tmp/'"),
+    ({"tokenizer.name": "gpt3"}, r"tokenizer\.name 'gpt3'; known: trained, gpt2"),
+    ({"tokenizer.name": "gpt2"}, r"text\.vocab_size=520, .* has 50264 entries"),
     ({"model.text.max_length": 15}, r"text\.max_length=15, .* 16 tokens"),
     ({"model.decoder.max_length": 9}, r"decoder\.max_length=9, .* 16 tokens"),
     ({"model.dtype": "float33"}, r"config\.model describes no model: .*float33"),

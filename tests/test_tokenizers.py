@@ -1,4 +1,6 @@
+import hashlib
 import json
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -151,3 +153,42 @@ def test_missing_files_are_named(tmp_path):
   (tmp_path / "vocab.json").write_text("{}")
   with pytest.raises(FileNotFoundError, match=r"merges\.txt"):
     Tokenizer.from_gpt2_files(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+  return Tokenizer.gpt2()
+
+
+@pytest.mark.parametrize(
+  ("name", "digest"),
+  [("vocab.json", "196139668b"), ("merges.txt", "1ce1664773")],
+)
+def test_gpt2s_files_are_openais(name, digest):
+  data = resources.files("jaxrg").joinpath("gpt2", name).read_bytes()
+  assert hashlib.sha256(data).hexdigest().startswith(digest)
+
+
+GPT2_IDS = (
+  [50259, 220, 50263, 383, 2612, 318, 3487, 13],
+  [50260, 220, 50258, 220, 50261, 220],
+  [50256, 383, 2612, 318, 3487, 13, 220, 50256],
+)
+
+
+def ids_of(tokenizer, text):
+  ids, real = tokenizer.encode(text, 20)
+  return ids[real].tolist()
+
+
+def test_gpt2s_ids_are_the_published_ones(gpt2, tmp_path):
+  """And they are the same after `tokenizer.json`."""
+  (tmp_path / "tokenizer.json").write_text(gpt2.to_json())
+  for tokenizer in (gpt2, Tokenizer.load(tmp_path)):
+    assert len(tokenizer) == 50264
+    assert [ids_of(tokenizer, text) for text in TEXTS] == list(GPT2_IDS)
+    added = (tokenizers.END, tokenizers.PAD, tokenizers.SEP, tokenizers.CLS)
+    added = [ids_of(tokenizer, name) for name in (*added, *tokenizers.MARKERS)]
+    assert added == [[i] for i in range(50256, 50264)]
+    ends = (tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.sep, tokenizer.cls)
+    assert ends == (50256, 50256, 50257, 50258, 50259)
