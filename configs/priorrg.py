@@ -35,6 +35,7 @@ def thorax() -> ml_collections.ConfigDict:
   config.data = dict(
     name="thorax/default",
     image_size=128,
+    views=("PA", "AP", "LATERAL", "LL", "unk", "AP AXIAL", "PA LLD"),
     data_dir=ml_collections.config_dict.placeholder(str),  # None: as tfds decides.
     skip_damaged=False,
   )

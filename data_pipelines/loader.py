@@ -12,7 +12,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from data_pipelines import records
+from data_pipelines import images, records
 
 Record = dict[str, Any]
 Encode = Callable[[Record], dict[str, np.ndarray]]
@@ -26,14 +26,24 @@ REMEDY = (
 class Studies:
   """A split as a sequence of examples: the record, joined by its prior's image.
 
-  `priors` may replace the priors that the records name, one index a record, -1 for
-  none: that is how a test denies or swaps them.
+  Images come in `image_size`, whatever they are stored in. `views` name the rows of the
+  view embedding; a film with another view is read as unk, and `unknown_views` notes it
+  by its index. `priors` may replace the priors that the records name, one index a
+  record, -1 for none: that is how a test denies or swaps them.
   """
 
   def __init__(
-    self, source: Sequence[Record], encode: Encode, priors: np.ndarray | None = None
+    self,
+    source: Sequence[Record],
+    encode: Encode,
+    *,
+    image_size: int,
+    views: Sequence[str],
+    priors: np.ndarray | None = None,
   ):
     self._source, self._encode, self._priors = source, encode, priors
+    self._image_size, self._views = image_size, tuple(views)
+    self.unknown_views: dict[int, str] = {}
 
   def __len__(self) -> int:
     return len(self._source)
@@ -53,19 +63,29 @@ class Studies:
     record = _with_report(parse(self._source, index))
     prior = record["prior"] if self._priors is None else self._priors[index]
     has_prior = prior >= 0
-    image = record["image"]
-    prior_record = parse(self._source, int(prior)) if has_prior else None
+    image, view = self._film(index, record)
+    prior_image, prior_view = np.zeros_like(image), self._views.index("unk")
+    if has_prior:
+      prior_image, prior_view = self._film(int(prior), parse(self._source, int(prior)))
     return {
       "index": np.int32(index),
       "study": _key(record["study_id"]),
       "patient": _key(record["patient_id"]),
       "image": image,
-      "view": _view_row(record["view"]),
-      "prior_image": prior_record["image"] if has_prior else np.zeros_like(image),
-      "prior_view": _view_row(prior_record["view"] if has_prior else "unk"),
+      "view": np.int32(view),
+      "prior_image": prior_image,
+      "prior_view": np.int32(prior_view),
       "has_prior": np.bool_(has_prior),
       **self._encode(record),
     }
+
+  def _film(self, index: int, record: Record) -> tuple[np.ndarray, int]:
+    image, view = record["image"], record["view"]
+    if view and view not in self._views:
+      self.unknown_views[index] = view
+    if image.shape[:2] != (self._image_size,) * 2:
+      image = images.process(image, self._image_size)
+    return image, records.view_row(view, self._views)
 
 
 def parse(source: Sequence[Record], index: int) -> Record:
@@ -110,11 +130,6 @@ def _key(name: str) -> np.ndarray:
   """Two words that are equal for equal names, on every process."""
   digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
   return np.frombuffer(digest, np.uint32).copy()
-
-
-def _view_row(view: str) -> np.int32:
-  known = view if view in records.VIEWS else "unk"
-  return np.int32(records.VIEWS.index(known))
 
 
 def train_stream(

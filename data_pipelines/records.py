@@ -5,9 +5,10 @@ builders write it, the loader reads it. A missing part is an empty string or -1,
 never invented content; the loader turns it into a mask.
 """
 
+import collections
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -34,7 +35,7 @@ SIDES = ("", "left", "right")  # A bilateral finding is two findings.
 SEVERITIES = ("", "mild", "moderate", "severe")
 CHANGES = ("", "new", "larger", "smaller", "resolved", "unchanged")
 
-# The rows of the view embedding. A view that is not among them is "unk".
+# What a view may be called; which of them a model knows, `config.data.views` says.
 VIEWS = ("PA", "AP", "LATERAL", "LL", "unk", "AP AXIAL", "PA LLD")
 
 # Feature -> (dtype, what it is). `image` has the builder's size.
@@ -71,6 +72,22 @@ class Fact:
   severity: str = ""  # One of SEVERITIES; empty where there is no grade.
   status: str = "present"  # present, absent or uncertain.
   change: str = ""  # One of CHANGES; empty without a prior.
+
+
+def view_row(view: str, views: Sequence[str]) -> int:
+  """The row of a view among `views`; that of unk, where it is not among them."""
+  return tuple(views).index(view if view in views else "unk")
+
+
+def unknown_views(found: Collection[str]) -> str:
+  """What is to be said of films with these views, which the model does not know."""
+  counts = collections.Counter(found).most_common()
+  several = len(found) > 1
+  return (
+    f"{len(found)} {'films have' if several else 'film has'} a view that is not in "
+    f"config.data.views and {'were' if several else 'was'} read as unk: "
+    f"{', '.join(f'{view} ({count})' for view, count in counts)}"
+  )
 
 
 def dump_facts(facts: Sequence[Fact]) -> str:

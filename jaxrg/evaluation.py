@@ -50,8 +50,15 @@ def evaluate(
     encode = inference.make_encode(export.tokenizer, **config.text)
 
     def decode(priors: np.ndarray | None) -> list[dict]:
+      studies = loader.Studies(
+        source,
+        encode,
+        image_size=config.data.image_size,
+        views=config.data.views,
+        priors=priors,
+      )
       batches = loader.eval_batches(
-        loader.Studies(source, encode, priors),
+        studies,
         batch_size=config.decode.batch_size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -75,7 +82,11 @@ def evaluate(
     return ""
   out.mkdir(parents=True, exist_ok=True)
   predictions.write(out / "predictions.jsonl", rows)
-  return _score(rows, runs, source, load("train"), out, config, include_text)
+  scores = _score(rows, runs, source, load("train"), out, config, include_text)
+  views = [record["view"] for record in meta]
+  if unknown := [view for view in views if view and view not in config.data.views]:
+    print(records.unknown_views(unknown))
+  return scores
 
 
 def _score(rows, runs, source, train, out, config, include_text) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from data_pipelines import familiarity, loader, records
+from data_pipelines import familiarity, loader
 from jaxrg import checkpoint, cli, files, inference, models, sharding
 from jaxrg.tokenizers import Tokenizer
 
@@ -129,7 +129,7 @@ def model_card(
     f"- Stage `{facts['stage']}`, step {facts['step']}, seed {config.seed}; "
     f"{facts['num_params']:,} parameters, computed in {config.model.dtype}.",
     f"- Trained on `{config.data.name}`, chosen on its validation split.",
-    f"- Views: {', '.join(records.VIEWS)}.",
+    f"- Views: {', '.join(config.data.views)}.",
     "- `variables`: parameters and batch statistics; `config.json`: the recipe;",
     "  `tokenizer/`: loads with Hugging Face; `familiarity.npz`: mean thumbnails, by",
     "  which `generate` doubts or refuses what is no chest film.",

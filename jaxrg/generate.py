@@ -11,18 +11,18 @@ import sys
 
 from absl import app, flags
 
-from data_pipelines import familiarity, records
+from data_pipelines import familiarity
 from jaxrg import cli, reporting
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The export of a run.")
 _PRIOR = flags.DEFINE_string("prior", None, "The latest earlier film, if there is one.")
 _INDICATION = flags.DEFINE_string("indication", "", "Why the study was asked for.")
 _HISTORY = flags.DEFINE_string("history", "", "Clinical history.")
-_VIEW = flags.DEFINE_enum(
-  "view", None, list(records.VIEWS), "The film's view; by default what the file says."
+_VIEW = flags.DEFINE_string(
+  "view", None, "The film's view (PA, LATERAL, unk); by default what the file says."
 )
-_PRIOR_VIEW = flags.DEFINE_enum(
-  "prior_view", None, list(records.VIEWS), "The earlier film's view, likewise."
+_PRIOR_VIEW = flags.DEFINE_string(
+  "prior_view", None, "The earlier film's view, likewise."
 )
 _BEAMS = flags.DEFINE_integer(
   "num_beams", None, "Beams; by default the config's.", lower_bound=1
@@ -63,6 +63,8 @@ def main(argv):
         f"{verdict}: {name} scores {judgement.score:.2f}: {judgement.reason}.",
         file=sys.stderr,
       )
+  for warning in report.warnings:
+    print(warning, file=sys.stderr)
   if report.findings is None:
     raise ValueError(
       "no report was written, because the picture was refused; --force writes one."

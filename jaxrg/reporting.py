@@ -22,6 +22,7 @@ class Report:
   findings: str | None  # None where a picture was refused.
   judgements: Mapping[str, familiarity.Judgement]  # By file.
   caution: str
+  warnings: tuple[str, ...] = ()  # Of what the films are, beyond the judgements.
 
 
 class Reporter:
@@ -66,8 +67,13 @@ class Reporter:
   ) -> Report:
     """The findings of one film; a view that is not given is the file's own, or unk.
 
-    Raises ValueError or OSError, naming the file, where a film cannot be read.
+    Raises ValueError or OSError, naming the file, where a film cannot be read, and
+    ValueError for a view that the model does not know.
     """
+    known = self._export.config.data.views
+    for name, given in (("view", view), ("prior_view", prior_view)):
+      if given is not None and given not in known:
+        raise ValueError(f"{name}={given}: the model knows {', '.join(known)}.")
     films = [(image, view)] + ([(prior, prior_view)] if prior else [])
     size = self._export.config.data.image_size
     pixels = [images.process(images.read(path), size) for path, _ in films]
@@ -76,10 +82,12 @@ class Reporter:
       for (path, _), x in zip(films, pixels)
     }
     refused = any(j.verdict == familiarity.REFUSED for j in judgements.values())
-    findings = None
+    findings, warnings = None, []
     if force or not refused:
       views = [view or images.view(path) or "unk" for path, view in films]
-      rows = [np.int32(records.VIEWS.index(view)) for view in views]
+      if unknown := [view for view in views if view not in known]:
+        warnings.append(records.unknown_views(unknown))
+      rows = [np.int32(records.view_row(view, known)) for view in views]
       example = {
         "index": np.int32(0),
         "image": pixels[0],
@@ -95,4 +103,4 @@ class Reporter:
     caution = cli.INTENDED_USE
     if self._export.config.data.name.startswith("thorax"):
       caution = f"{caution} {ONE_ANATOMY}"
-    return Report(findings, judgements, caution)
+    return Report(findings, judgements, caution, tuple(warnings))

@@ -44,7 +44,10 @@ def prepare(
   """The stage `name` of a config."""
   recipe = config[name]
   source = datasets.load(config.data.name, "train", config.data.data_dir)
-  studies = loader.Studies(source, make_encode(config, name, tokenizer))
+  encode = make_encode(config, name, tokenizer)
+  studies = loader.Studies(
+    source, encode, image_size=config.data.image_size, views=config.data.views
+  )
   indices = _readable(studies, config.data.skip_damaged)
   check_count(config, name, len(indices))
   _check_vocabulary(config, tokenizer)
@@ -94,28 +97,42 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_recipe(config, name)
     sharding.check_rows(config[name].batch_size, mesh, f"{name}.batch_size")
   sharding.check_rows(config.decode.batch_size, mesh, "decode.batch_size")
-  contexts = [config[name].context_length for name in config.stages]
-  lengths = {
-    "text": max(*config.text.values(), *contexts),
-    "decoder": config.text.report_length,
-  }
   if (tokenizer := config.tokenizer.name) not in TOKENIZERS:
     raise ValueError(
       f"Unknown config.tokenizer.name {tokenizer!r}; known: {', '.join(TOKENIZERS)}."
     )
   if tokenizer == "gpt2":
     _check_vocabulary(config, Tokenizer.gpt2())
+  check_model(config)
+  for name in config.stages:
+    _check_shapes(config, name)
+
+
+def check_model(config: ml_collections.ConfigDict) -> None:
+  """Raises ValueError, naming the key, where data, texts and model do not agree."""
+  views = tuple(config.data.views)
+  if len(views) != (size := config.model.num_views):
+    raise ValueError(
+      f"config.data.views has {len(views)} names, but config.model.num_views={size}."
+    )
+  if "unk" not in views or len(set(views)) < len(views):
+    raise ValueError(
+      f"config.data.views={views} needs unk, for what is unknown, and no name twice."
+    )
+  contexts = [config[name].context_length for name in config.stages]
+  lengths = {
+    "text": max(*config.text.values(), *contexts),
+    "decoder": config.text.report_length,
+  }
   for part, length in lengths.items():
     if (size := config.model[part].max_length) < length:
       raise ValueError(
         f"config.model.{part}.max_length={size}, but texts have up to {length} tokens."
       )
   try:
-    model = models.build(config.model)
+    models.build(config.model)
   except TypeError as error:
     raise ValueError(f"config.model describes no model: {error}") from error
-  for name in config.stages:
-    _check_shapes(config, name, model)
 
 
 def _check_vocabulary(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> None:
@@ -128,11 +145,9 @@ def _check_vocabulary(config: ml_collections.ConfigDict, tokenizer: Tokenizer) -
       )
 
 
-def _check_shapes(
-  config: ml_collections.ConfigDict, name: str, model: nn.Module
-) -> None:
+def _check_shapes(config: ml_collections.ConfigDict, name: str) -> None:
   """Makes a stage's parameters and moments as shapes: what is wrong says so."""
-  optim_config = config[name].optim
+  model, optim_config = models.build(config.model), config[name].optim
   example = inference.example(image_size=config.data.image_size, **config.text)
 
   def init(key):

@@ -11,7 +11,7 @@ from etils import epath
 from flax import traverse_util
 from jax.sharding import Mesh
 
-from data_pipelines import loader
+from data_pipelines import loader, records
 from jaxrg import (
   checkpoint,
   exports,
@@ -53,6 +53,9 @@ def train(
     state = checkpoint.restore(checkpoints, abstract)
     state = start() if state is None else state
     state = loop(stage, state, mesh, checkpoints, directory)
+    unknown = stage.studies.unknown_views.values()  # Of what this process has read.
+    if unknown and jax.process_index() == 0:
+      print(records.unknown_views(unknown))
     checkpoints.wait()
     best = int(state.progress.best_step)
     if best != int(state.step):

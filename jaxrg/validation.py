@@ -25,7 +25,9 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
   config = stage.config
   source = datasets.load(config.data.name, stage.recipe.select_on, config.data.data_dir)
   encode = stages.make_encode(config, stage.name, stage.tokenizer)
-  studies = loader.Studies(source, encode)
+  studies = loader.Studies(
+    source, encode, image_size=config.data.image_size, views=config.data.views
+  )
   loss = _make_loss(stage, studies, mesh)
   if stage.recipe.objective == "contrastive":
     return lambda state: (scores := loss(state)) | {"score": -scores["loss"]}

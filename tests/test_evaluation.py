@@ -98,6 +98,19 @@ def test_a_batch_that_does_not_divide(
   assert error in capsys.readouterr().err
 
 
+def test_films_with_an_unknown_view_are_counted(miniature, finished, tmp_path, capsys):
+  shutil.copytree(finished / "export", tmp_path / "export")
+  path = tmp_path / "export/config.json"
+  facts = json.loads(path.read_text())
+  facts["config"]["data"]["views"][2] = "SIDE"
+  path.write_text(json.dumps(facts))
+  assert verb(checkpoint=tmp_path / "export") == 0
+  source = datasets.load("thorax/tiny", "test")
+  count = sum(record["view"] == b"LATERAL" for record in source)
+  assert count > 1
+  assert f"were read as unk: LATERAL ({count})\n" in capsys.readouterr().out
+
+
 def meta(*patients):
   """Records 0, 1, ...; each patient's later records have the one before as prior."""
   rows = []

@@ -29,7 +29,7 @@ def test_an_export_is_read_as_it_was_written(miniature, finished):
   assert export.config.to_dict() == micro.get_config().to_dict() | {
     # JSON has no tuples.
     key: json.loads(json.dumps(micro.get_config().to_dict()[key]))
-    for key in ("stages", "mesh", "axis_rules", "model", "pretrain", "finetune")
+    for key in ("data", "stages", "mesh", "axis_rules", "model", "pretrain", "finetune")
   }
   leaves = micro.leaves(finished / "export")
   assert np.array_equal(
@@ -54,7 +54,8 @@ def test_an_example_has_the_shapes_of_the_stream(miniature, finished):
   encode = inference.make_encode(
     exports.Tokenizer.load(finished / "tokenizer"), **config.text
   )
-  studies = loader.Studies(datasets.load(config.data.name, "train"), encode)
+  source, size = datasets.load(config.data.name, "train"), config.data.image_size
+  studies = loader.Studies(source, encode, image_size=size, views=config.data.views)
   streamed = next(loader.train_stream(studies, batch_size=1, seed=0))
   example = inference.example(image_size=config.data.image_size, **config.text)
   for name, value in streamed.items():

@@ -1,5 +1,7 @@
 """From a film on disk to a report, and every film that is none."""
 
+import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -79,6 +81,27 @@ def test_prior_context_and_view_reach_the_model(miniature, finished, film, monke
   assert (full["context"] != bare["context"]).any()
   for name in ("report", "tokens"):  # Nothing of a report is given.
     np.testing.assert_array_equal(full[name], bare[name])
+
+
+def test_a_view_that_the_model_does_not_know(miniature, finished, tmp_path, capsys):
+  """The user's is refused; the file's own becomes unk, and that is said."""
+  pytest.importorskip("pydicom")
+  film = pathlib.Path(__file__).parent / "data/dicom/explicit_le.dcm"  # PA, it says.
+  arguments = (film, "--force", "--num_beams=1")
+  unknown = "1 film has a view that is not in config.data.views and was read as unk"
+  assert generate(finished, *arguments, "--prior_view=oblique") == 1
+  assert "prior_view=oblique: the model knows PA, AP" in one_line(capsys)
+  assert generate(finished, *arguments) == 0
+  assert unknown not in capsys.readouterr().err
+  shutil.copytree(finished / "export", tmp_path / "export")
+  path = tmp_path / "export/config.json"
+  facts = json.loads(path.read_text())
+  facts["config"]["data"]["views"][0] = "POSTERIOR"
+  path.write_text(json.dumps(facts))
+  assert generate(tmp_path, *arguments) == 0
+  assert f"{unknown}: PA (1)\n" in capsys.readouterr().err
+  assert generate(tmp_path, *arguments, "--view=AP") == 0
+  assert unknown not in capsys.readouterr().err
 
 
 def test_sampling_is_by_its_seed(miniature, finished, film):

@@ -116,6 +116,16 @@ def test_selection_early_stop_and_plateau(miniature, validated, tmp_path):
   assert json.loads((workdir / "export/config.json").read_text())["step"] == 6
 
 
+def test_films_with_an_unknown_view_are_told(
+  miniature, validated, monkeypatch, tmp_path, capsys
+):
+  rows = [dict(record) for record in datasets.load("thorax/tiny", "train")]
+  rows[3]["view"], rows[9]["view"] = b"RL", b"RL"
+  monkeypatch.setattr(datasets, "load", lambda *_: rows)
+  run_stage(epath.Path(tmp_path))
+  assert capsys.readouterr().out.count("2 films have a view that is not in ") == 1
+
+
 @pytest.mark.parametrize(
   "scores", [{"score": np.nan}, {"score": -np.inf}, {"loss": np.nan, "score": 0.0}]
 )

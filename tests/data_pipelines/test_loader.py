@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from data_pipelines import datasets, loader, records
+from data_pipelines import datasets, images, loader, records
 
 SIZE, COUNT, BATCH = 4, 22, 8
 
@@ -46,9 +46,14 @@ def source(damaged=()):
   return Source([raw_record(i) for i in range(COUNT)], damaged)
 
 
-def studies(damaged=(), priors=None):
+def studies_of(rows, *, image_size=SIZE, views=records.VIEWS, priors=None):
   encode = lambda record: {"length": np.int32(len(record["findings"]))}
-  return loader.Studies(source(damaged), encode, priors)
+  options = dict(image_size=image_size, views=views, priors=priors)
+  return loader.Studies(rows, encode, **options)
+
+
+def studies(damaged=(), priors=None):
+  return studies_of(source(damaged), priors=priors)
 
 
 def train_batches(count, **kwargs):
@@ -142,6 +147,38 @@ def test_an_example_is_its_record_with_its_prior():
   assert example["length"] == len("Sentence 5.")
 
 
+def test_views_are_rows_of_the_table_that_is_given():
+  example = studies_of(source(), views=("LATERAL", "PA", "unk", "sideways"))[5]
+  assert (example["view"], example["prior_view"]) == (3, 0)
+
+
+def test_a_film_whose_view_is_unknown_is_counted_once():
+  rows = source()
+  rows.rows[3]["view"] = b""  # Missing, which is what unk is for.
+  table = ("LATERAL", "unk")
+  split = studies_of(rows, views=table)
+  for _ in range(2):
+    assert split[5]["view"] == split[3]["view"] == table.index("unk")
+    assert split[6]["prior_view"] == table.index("unk")
+  assert split.unknown_views == {5: "sideways", 6: "PA"}
+  assert records.unknown_views(["RL"]) == (
+    "1 film has a view that is not in config.data.views and was read as unk: RL (1)"
+  )
+  assert records.unknown_views(["RL", "XTABLE", "RL"]).endswith(
+    "3 films have a view that is not in config.data.views and were read as unk: "
+    "RL (2), XTABLE (1)"
+  )
+
+
+def test_an_image_comes_in_the_size_that_is_asked_for():
+  rows = source()
+  rows.rows[5]["image"] = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
+  example = studies_of(rows, image_size=8)[5]
+  assert (example["image"].shape, example["prior_image"].shape) == ((8, 8, 1),) * 2
+  expected = images.process(rows.rows[5]["image"], 8)
+  np.testing.assert_array_equal(example["image"], expected)
+
+
 def test_a_missing_prior_is_zeros_and_a_mask():
   example = studies()[4]
   assert not example["has_prior"]
@@ -194,7 +231,7 @@ def test_an_empty_report_is_named_and_skipped():
     list(loader.parse_all(rows, skip_damaged=False))
   assert len(list(loader.parse_all(rows, skip_damaged=True))) == COUNT - 1
   # As a prior it is an image like any other.
-  assert loader.Studies(rows, lambda record: {}).readable()[1] == [4]
+  assert studies_of(rows).readable()[1] == [4]
 
 
 def test_damaged_records_can_be_skipped_and_counted():
@@ -232,7 +269,7 @@ def test_a_damaged_file_of_a_real_set(tmp_path):
   data[middle : middle + 8] = bytes(8)
   path.write_bytes(data)
   rows = datasets.load("thorax/tiny", "validation", tmp_path)
-  good, bad = loader.Studies(rows, lambda record: {}).readable()
+  good, bad = studies_of(rows, image_size=64).readable()
   assert 1 <= len(bad) < 10
   assert len(good) > 30
   with pytest.raises(ValueError, match=rf"^Record {bad[0]} of the split is damaged: "):
