@@ -1,0 +1,195 @@
+"""Seconds and peak memory at the published size (518 px, 1370 tokens), here and in
+torch with the blocks of transformers: a training step of either stage, and 100
+tokens by three beams. Every measurement is a process of its own, on two cores:
+
+  python tests/benchmarks/full_size.py [--batch=2] [--priors=N] [--what=stage1,...]
+
+Weights are random, texts as long as the limits; both sides run once to warm up, ours
+with another number of priors, and are measured the second time.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import types
+
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve()
+CORES = 2
+WHAT = ("stage1", "stage2", "generate")
+BEAMS, LENGTH = 3, 100
+REPORT, CONTEXT = 100, {"stage1": 100, "stage2": 300, "generate": 300}
+BOS, PAD, VIEWS = 50256, 50257, 7
+FROZEN = {
+  "stage1": ("vision/",),
+  "stage2": ("vision/", "views", "times", "logit_scale"),
+}
+
+
+@dataclasses.dataclass
+class Measurement:
+  """Of the second call; `steps` is how often a decoder was asked for a token."""
+
+  seconds: float
+  peak_gib: float = 0.0
+  compile_seconds: float = 0.0
+  programs: int = 0
+  steps: int = 0
+
+
+def invent(what: str, rows: int, priors: int) -> dict[str, np.ndarray]:
+  """A batch as PriorRG takes it; the first `priors` rows have a prior."""
+  rng = np.random.default_rng(0)
+  pixels = lambda: rng.integers(0, 256, (rows, 518, 518, 1), np.uint8)
+  view = lambda: rng.integers(0, VIEWS, rows).astype(np.int32)
+  batch = dict(image=pixels(), prior_image=pixels(), view=view(), prior_view=view())
+  batch["has_prior"] = np.arange(rows) < priors
+  batch["study"] = np.arange(2 * rows, dtype=np.uint32).reshape(rows, 2)
+  for name in ("context", "report", "tokens"):
+    length = CONTEXT[what] if name == "context" else REPORT
+    # The first text is as long as may be, the others are shorter.
+    lengths = np.where(np.arange(rows) == 0, length, length * 3 // 4)
+    mask = np.arange(length) < lengths[:, None]
+    ids = rng.integers(0, BOS, (rows, length))
+    batch[name] = np.where(mask, ids, PAD).astype(np.int32)
+    batch[f"{name}_mask"] = mask
+  return batch
+
+
+def ours(what: str, rows: int, priors: int) -> Measurement:
+  sys.path[:0] = [str(HERE.parents[2]), str(HERE.parents[1])]
+  import jax
+
+  import published
+  from configs.priorrg import get_config
+  from jaxrg import convert, inference, models, objectives, optim, state
+
+  compiling = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda name, seconds, **_: compiling.append(seconds * ("backend_compile" in name))
+  )
+  stage = "stage1" if what == "stage1" else "stage2"
+  model = models.build(convert.priorrg(published.state(int(stage[-1])))[0])
+  name = {"stage1": "contrastive", "stage2": "generation"}[stage]
+  # The warm-up has no priors, or has some where the measurement has none.
+  batches = [
+    jax.tree.map(jax.numpy.asarray, invent(what, rows, count))
+    for count in (0 if priors else rows, priors)
+  ]
+  init = lambda key: model.init(key, batches[0], method=objectives.METHODS[name])
+
+  if what == "generate":
+    # No token is -1: nothing ends, as on torch's side.
+    tokenizer = types.SimpleNamespace(bos=BOS, eos=-1, pad=PAD)
+    program = inference.make_generate(
+      model, tokenizer, num_beams=BEAMS, max_length=LENGTH
+    )
+    variables = jax.jit(init)(jax.random.key(0))
+    run = lambda batch: jax.block_until_ready(program(variables, batch))
+  else:
+    config = get_config("published")[
+      {"stage1": "pretrain", "stage2": "finetune"}[stage]
+    ].optim
+    config.learning_rate = 5e-5 if stage == "stage1" else 5e-6
+    config.groups = () if stage == "stage1" else (("decoder/", 5e-5),)
+    tx, frozen = optim.make(config, 1000), FROZEN[stage]
+    train_step = state.make_train_step(
+      objectives.OBJECTIVES[name](model), tx, frozen=frozen
+    )
+    program = jax.jit(train_step, donate_argnums=0)
+    held = [jax.jit(lambda key: state.init(init(key), tx, frozen))(jax.random.key(0))]
+
+    def run(batch):
+      new, metrics = program(held.pop(), batch, jax.random.key(1))
+      held.append(jax.block_until_ready(new))
+      assert np.isfinite(metrics["loss"]), metrics
+      return metrics
+
+  compiling.clear()
+  run(batches[0])
+  compile_seconds = sum(compiling)
+  start = time.perf_counter()
+  result = run(batches[1])
+  seconds = time.perf_counter() - start
+  steps = 0
+  if what == "generate":
+    assert (result[0] != PAD).all()
+    steps = LENGTH - 1
+  return Measurement(
+    seconds,
+    compile_seconds=compile_seconds,
+    programs=program._cache_size(),
+    steps=steps,
+  )
+
+
+def theirs(what: str, rows: int, priors: int) -> Measurement:
+  import full_size_torch
+
+  run = full_size_torch.make(what, BEAMS, LENGTH)
+  batch = invent(what, rows, priors)
+  run(batch)
+  start = time.perf_counter()
+  steps = run(batch)
+  return Measurement(time.perf_counter() - start, steps=steps)
+
+
+def measure(side: str, what: str, rows: int, priors: int) -> Measurement:
+  """A measurement, made by a process of its own."""
+  command = [sys.executable, str(HERE), f"--batch={rows}", f"--priors={priors}"]
+  environment = dict(os.environ, JAX_PLATFORMS="cpu", TRANSFORMERS_VERBOSITY="error")
+  output = subprocess.run(
+    [*command, f"--what={what}", f"--side={side}"],
+    env=environment,
+    stdout=subprocess.PIPE,
+    check=True,
+    text=True,
+  )
+  return Measurement(**json.loads(output.stdout.splitlines()[-1]))
+
+
+def peak_gib() -> float:
+  """The most memory that this process has held."""
+  status = pathlib.Path("/proc/self/status").read_text()
+  return int(status.split("VmHWM:")[1].split()[0]) / 2**20
+
+
+def main():
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--batch", type=int, default=2)
+  parser.add_argument("--priors", type=int, help="as many as rows, if not given")
+  parser.add_argument("--what", default=",".join(WHAT))
+  parser.add_argument("--side", choices=("jaxrg", "torch"), help="for the children")
+  args = parser.parse_args()
+  priors = args.batch if args.priors is None else args.priors
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+  if args.side:
+    side = {"jaxrg": ours, "torch": theirs}[args.side]
+    measurement = side(args.what, args.batch, priors)
+    measurement.peak_gib = peak_gib()
+    print(json.dumps(dataclasses.asdict(measurement)))
+    return
+
+  print(f"{args.batch} studies, {priors} with a prior, {CORES} cores, float32")
+  print(f"{'':10}{'seconds':>16}{'torch /':>9}{'peak GiB':>16}{'compile':>9}")
+  print(f"{'':10}{'jaxrg':>8}{'torch':>8}{'jaxrg':>9}{'jaxrg':>8}{'torch':>8}{'s':>9}")
+  for what in args.what.split(","):
+    us, them = (measure(s, what, args.batch, priors) for s in ("jaxrg", "torch"))
+    notes = f"programs for batches with and without priors: {us.programs}"
+    if what == "generate":
+      notes += f"; steps: jaxrg {us.steps}, torch {them.steps}"
+    print(
+      f"{what:10}{us.seconds:8.1f}{them.seconds:8.1f}{them.seconds / us.seconds:9.2f}"
+      f"{us.peak_gib:8.1f}{them.peak_gib:8.1f}{us.compile_seconds:9.0f}  {notes}",
+      flush=True,
+    )
+
+
+if __name__ == "__main__":
+  main()
