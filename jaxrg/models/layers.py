@@ -38,26 +38,56 @@ def gelu(x: Array) -> Array:
   return nn.gelu(x, approximate=False)
 
 
+# Attention of so many weights a head goes by blocks of so many queries: what a loop
+# reuses stays in the caches, and need not be asked of the system again.
+LARGE, BLOCK = 512 * 512, 200
+
+
 def attend(
   query: Float[Array, "b t h k"],
   key: Float[Array, "b s h k"],
   value: Float[Array, "b s h k"],
   *,
   mask: Bool[Array, "#b #h #t s"] | None = None,
-  dropout: Callable[[Array], Array] = lambda weights: weights,
+  dropout: Callable[[Array], Array] | None = None,
 ) -> Float[Array, "b t h k"]:
   """Scaled dot-product attention, the only one; softmax in float32.
 
   A query that may see no key yields zero: an absent context says nothing.
+  The weights of long sequences are never there all at once, nor kept for the
+  gradient, unless there is `dropout`, which acts on all of them.
   """
-  logits = widen(jnp.einsum("bthk,bshk->bhts", query * query.shape[-1] ** -0.5, key))
-  if mask is not None:
-    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-  weights = nn.softmax(logits)
-  if mask is not None:
-    weights = jnp.where(mask, weights, 0.0)
-  weights = dropout(weights).astype(value.dtype)
-  return jnp.einsum("bhts,bshk->bthk", weights, value)
+  heads_first = lambda x: x.swapaxes(1, 2)
+  key, value = heads_first(key), heads_first(value)
+
+  def read(query, mask):
+    logits = widen(jnp.einsum("bhtk,bhsk->bhts", query, key))
+    if mask is not None:
+      logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    weights = nn.softmax(logits)
+    if mask is not None:
+      weights = jnp.where(mask, weights, 0.0)
+    weights = weights if dropout is None else dropout(weights)
+    return jnp.einsum("bhts,bhsk->bhtk", weights.astype(value.dtype), value)
+
+  t, s = query.shape[1], key.shape[2]
+  query = heads_first(query * query.shape[-1] ** -0.5)
+  if dropout is not None or t * s <= LARGE:
+    return heads_first(read(query, mask))
+  count = -(-t // BLOCK)
+  size = -(-t // count)
+
+  def cut(x):  # b h t k -> blocks b h t k
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, count * size - t), (0, 0)))
+    return jnp.moveaxis(x.reshape(*x.shape[:2], count, size, -1), 2, 0)
+
+  if mask is None or mask.shape[2] == 1:
+    blocks, inputs = (lambda query: read(query, mask)), cut(query)
+  else:
+    blocks, inputs = (lambda both: read(*both)), (cut(query), cut(mask))
+  out = jax.lax.map(jax.checkpoint(blocks, prevent_cse=False), inputs)
+  out = jnp.moveaxis(out, 0, 2)
+  return heads_first(out.reshape(*query.shape[:2], count * size, -1)[:, :, :t])
 
 
 class Attention(nn.Module):
@@ -105,7 +135,9 @@ class Attention(nn.Module):
   ) -> Float[Array, "b t d"]:
     """Attention over keys and values that are there already."""
     query = constrain(self.query(x), "batch", "length", "heads", "head_dim")
-    dropout = lambda weights: self.dropout(weights, deterministic=not train)
+    dropout = None
+    if train and self.dropout_rate:
+      dropout = lambda weights: self.dropout(weights, deterministic=False)
     return self.out(attend(query, key, value, mask=mask, dropout=dropout))
 
   def __call__(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrg.models import layers
 from jaxrg.models.layers import Attention, BatchNorm, attend, layer_norm, torch_linear
 
 B, T, S, H, K = 2, 3, 5, 2, 4
@@ -54,6 +55,44 @@ def test_bfloat16_attention_has_a_float32_softmax(qkv):
   out = attend(ones[:, :1], ones, ones)
   assert out.dtype == jnp.bfloat16
   assert float(out[0, 0, 0, 0]) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("t", [9, 11, 12])
+@pytest.mark.parametrize(
+  "mask_shape", [None, (1, 1, 1, 7), (B, 1, 1, 7), (1, H, 0, 7), (B, H, 0, 7)]
+)
+def test_attention_by_blocks_is_attention(monkeypatch, t, mask_shape):
+  """A length of 0 stands for `t`; some queries see no key."""
+  rng = np.random.default_rng(0)
+  shapes = ((B, t, H, K), (B, 7, H, K), (B, 7, H, K), (B, t, H, K))
+  *qkv, cotangent = (jnp.asarray(rng.normal(size=x), jnp.float32) for x in shapes)
+  mask = None
+  if mask_shape is not None:
+    mask = rng.random([n or t for n in mask_shape]) < 0.6
+    mask[-1, -1, -1] = False
+    mask = jnp.asarray(mask)
+
+  def value_and_gradients():
+    total = lambda qkv: (attend(*qkv, mask=mask) * cotangent).sum()
+    return jax.jit(lambda: (attend(*qkv, mask=mask), jax.grad(total)(qkv)))()
+
+  whole = value_and_gradients()
+  monkeypatch.setattr(layers, "LARGE", 10)
+  monkeypatch.setattr(layers, "BLOCK", 4)
+  blocks = value_and_gradients()
+  for a, b in zip(jax.tree.leaves(blocks), jax.tree.leaves(whole)):
+    np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_the_gradient_of_long_attention_needs_no_square_of_memory():
+  def memory(length):
+    x = jax.ShapeDtypeStruct((1, length, 2, 8), jnp.float32)
+    total = lambda *qkv: jnp.square(attend(*qkv)).sum()
+    gradient = jax.jit(jax.grad(total, (0, 1, 2)))
+    return gradient.lower(x, x, x).compile().memory_analysis().temp_size_in_bytes
+
+  assert memory(4096) < 2.2 * memory(2048)
+  assert memory(4096) < 4 * 2 * 4096**2 / 2  # Of one float32 weight a pair and head.
 
 
 def test_self_attention_is_attention_over_itself():
