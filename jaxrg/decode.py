@@ -76,8 +76,10 @@ def beam_search(
     logits, cache = step(last, beams.cache)
     vocab_size = logits.shape[-1]
     sums = jax.nn.log_softmax(logits.astype(jnp.float32)) + beams.sums[..., None]
-    # Two candidates a beam: however many of them end, n go on.
-    sums, index = jax.lax.top_k(sums.reshape(batch_size, -1), 2 * n)
+    # Two candidates a beam: however many of them end, n go on. The barrier keeps
+    # later slices apart from it, for which XLA would sort all the candidates.
+    best = jax.lax.top_k(sums.reshape(batch_size, -1), 2 * n)
+    sums, index = jax.lax.optimization_barrier(best)
     parents, tokens = index // vocab_size, index % vocab_size
     ends = tokens == eos
     generated = beams.length.astype(jnp.float32)  # With the new token.
