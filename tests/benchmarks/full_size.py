@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ class Measurement:
   """Of the second call; `steps` is how often a decoder was asked for a token."""
 
   seconds: float
+  cpu_seconds: float  # Of all threads; other work on the machine adds least to them.
   peak_gib: float = 0.0
   compile_seconds: float = 0.0
   programs: int = 0
@@ -60,6 +62,15 @@ def invent(what: str, rows: int, priors: int) -> dict[str, np.ndarray]:
     batch[name] = np.where(mask, ids, PAD).astype(np.int32)
     batch[f"{name}_mask"] = mask
   return batch
+
+
+def timed(run, batch) -> tuple:
+  """The result, and the seconds on the clock and of the processors."""
+  clocks = lambda: np.array([time.perf_counter(), *resource.getrusage(0)[:2]])
+  before = clocks()
+  result = run(batch)
+  wall, user, system = (clocks() - before).tolist()
+  return result, wall, user + system
 
 
 def ours(what: str, rows: int, priors: int) -> Measurement:
@@ -114,15 +125,13 @@ def ours(what: str, rows: int, priors: int) -> Measurement:
   compiling.clear()
   run(batches[0])
   compile_seconds = sum(compiling)
-  start = time.perf_counter()
-  result = run(batches[1])
-  seconds = time.perf_counter() - start
+  result, *seconds = timed(run, batches[1])
   steps = 0
   if what == "generate":
     assert (result[0] != PAD).all()
     steps = LENGTH - 1
   return Measurement(
-    seconds,
+    *seconds,
     compile_seconds=compile_seconds,
     programs=program._cache_size(),
     steps=steps,
@@ -135,9 +144,8 @@ def theirs(what: str, rows: int, priors: int) -> Measurement:
   run = full_size_torch.make(what, BEAMS, LENGTH)
   batch = invent(what, rows, priors)
   run(batch)
-  start = time.perf_counter()
-  steps = run(batch)
-  return Measurement(time.perf_counter() - start, steps=steps)
+  steps, *seconds = timed(run, batch)
+  return Measurement(*seconds, steps=steps)
 
 
 def measure(side: str, what: str, rows: int, priors: int) -> Measurement:
@@ -177,18 +185,20 @@ def main():
     return
 
   print(f"{args.batch} studies, {priors} with a prior, {CORES} cores, float32")
-  print(f"{'':10}{'seconds':>16}{'torch /':>9}{'peak GiB':>16}{'compile':>9}")
-  print(f"{'':10}{'jaxrg':>8}{'torch':>8}{'jaxrg':>9}{'jaxrg':>8}{'torch':>8}{'s':>9}")
+  columns = ("seconds", "CPU seconds", "peak GiB")
+  print(f"{'torch / jaxrg':15}" + "".join(f"{x:^23}" for x in columns))
   for what in args.what.split(","):
     us, them = (measure(s, what, args.batch, priors) for s in ("jaxrg", "torch"))
-    notes = f"programs for batches with and without priors: {us.programs}"
+    row = f"{what:15}"
+    for name in ("seconds", "cpu_seconds", "peak_gib"):
+      a, b = getattr(us, name), getattr(them, name)
+      row += f"{b:6.1f} / {a:5.1f} = {b / a:5.2f} "
+    print(row)
+    notes = f"{us.programs} program for batches with and without priors"
+    notes += f", compiled in {us.compile_seconds:.0f} s"
     if what == "generate":
-      notes += f"; steps: jaxrg {us.steps}, torch {them.steps}"
-    print(
-      f"{what:10}{us.seconds:8.1f}{them.seconds:8.1f}{them.seconds / us.seconds:9.2f}"
-      f"{us.peak_gib:8.1f}{them.peak_gib:8.1f}{us.compile_seconds:9.0f}  {notes}",
-      flush=True,
-    )
+      notes += f"; decoder steps: jaxrg {us.steps}, torch {them.steps}"
+    print(f"{'':15}{notes}", flush=True)
 
 
 if __name__ == "__main__":
