@@ -63,10 +63,12 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     return _read_zip(path)
   if head.startswith(TORCH_BEFORE_1_6):
     return _read_torch(path, mmap=False)
+  # The header's length, which may begin as a pickle does, and the header: JSON.
+  if head[8:9] == b"{":
+    return _read_safetensors(path)
   if head.startswith(PICKLE):
     raise _refusal(path, "it is a pickle, and no whole file of PyTorch's")
-  # The header's length, and the header, which is JSON.
-  if head[8:9] == b"{" or path.suffix == ".safetensors":
+  if path.suffix == ".safetensors":
     return _read_safetensors(path)
   raise ValueError(f"{path} is neither safetensors, .npz nor a PyTorch file.")
 

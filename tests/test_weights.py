@@ -78,6 +78,17 @@ def test_arrays_are_written_as_they_look(tmp_path, name):
   assert_equal(weights.read(tmp_path / name).state, wanted)
 
 
+def test_a_safetensors_file_may_begin_as_a_pickle_does(tmp_path):
+  """Its first byte is the lowest of the header's length, a multiple of 8."""
+  first = set()
+  for length in range(1, 250, 8):
+    state = {"x" * length: np.arange(3)}
+    weight_files.write(tmp_path / "w.safetensors", state)
+    assert_equal(weights.read(tmp_path / "w.safetensors").state, state)
+    first.add((tmp_path / "w.safetensors").read_bytes()[0])
+  assert 0x80 in first
+
+
 def test_metadata_is_what_torch_users_expect(tmp_path):
   path = tmp_path / "w.safetensors"
   weight_files.write(path, arrays(), {"from": "here"})
