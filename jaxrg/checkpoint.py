@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
@@ -103,6 +104,15 @@ def load_variables(directory: epath.PathLike, abstract: Any) -> Any:
     if _is_damage(error):
       raise OSError(f"{path} is damaged: {reason(error)}") from error
     raise
+
+
+def load_arrays(directory: epath.PathLike) -> Any:
+  """The variables of an export in host memory, as they were written.
+
+  Raises OSError where they cannot be read.
+  """
+  empty = lambda x: np.empty(x.shape, x.dtype)
+  return load_variables(directory, jax.tree.map(empty, variable_shapes(directory)))
 
 
 def variable_shapes(directory: epath.PathLike) -> Any:

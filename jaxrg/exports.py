@@ -29,6 +29,7 @@ class Export:
   tokenizer: Tokenizer
   stage: str
   step: int
+  converted_from: str | None  # The file's name, where it was not trained here.
 
 
 def write(
@@ -38,12 +39,14 @@ def write(
   stage: str,
   tokenizer: Tokenizer,
   step: int,
-  source: Sequence[Any],
-  indices: np.ndarray,
+  extra: Mapping[str, bytes],
+  converted_from: str | None = None,
 ) -> None:
-  """Writes an export, all or nothing; `source[indices]` are the records trained on."""
+  """Writes an export, all or nothing; `extra` are files that its kind has besides."""
   sizes = [x.size for x in jax.tree.leaves(variables["params"])]
   facts = {"stage": stage, "step": step, "num_params": sum(sizes)}
+  if converted_from is not None:
+    facts["converted_from"] = converted_from
   config_json = ml_collections.ConfigDict(facts | {"config": config}).to_json(indent=2)
   checkpoint.export(
     directory,
@@ -51,8 +54,8 @@ def write(
     {
       "config.json": config_json.encode(),
       "tokenizer/tokenizer.json": tokenizer.to_json().encode(),
-      "familiarity.npz": _familiarity(source, indices).to_bytes(),
       "MODEL_CARD.md": model_card(config, facts).encode(),
+      **extra,
     },
   )
 
@@ -68,6 +71,8 @@ def read(directory: epath.PathLike, mesh: Mesh | None = None) -> Export:
     stage, step = facts["stage"], facts["step"]
     config = ml_collections.ConfigDict(facts["config"])
     model = models.build(config.model)
+    if "views" not in config.data:
+      raise KeyError("config.data.views")
   except (KeyError, AttributeError, TypeError) as error:
     raise ValueError(
       f"{directory / 'config.json'} fits no model here: {error}"
@@ -85,16 +90,18 @@ def read(directory: epath.PathLike, mesh: Mesh | None = None) -> Export:
       f"{directory} cannot generate: stage {stage!r} exported it, or another "
       f"config did ({checkpoint.reason(error)})."
     ) from error
-  return Export(config, model, variables, tokenizer, stage, step)
+  source = facts.get("converted_from")
+  return Export(config, model, variables, tokenizer, stage, step, source)
 
 
-def read_familiarity(directory: epath.PathLike) -> familiarity.Statistics:
-  """By which `generate` knows the films that the model was trained on."""
+def read_familiarity(directory: epath.PathLike) -> familiarity.Statistics | None:
+  """By which `generate` knows the films that the model was trained on.
+
+  None where nobody has measured them, as of a converted checkpoint.
+  """
   path = epath.Path(directory) / "familiarity.npz"
   if not path.exists():
-    raise FileNotFoundError(
-      f"{directory} is no whole export: no familiarity.npz in it."
-    )
+    return None
   try:
     return familiarity.Statistics.from_bytes(path.read_bytes())
   except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -108,19 +115,21 @@ def add_scores(directory: epath.Path, scores: str) -> None:
   files.write(directory / "MODEL_CARD.md", model_card(config, export, scores))
 
 
-def _familiarity(source: Sequence[Any], indices: np.ndarray) -> familiarity.Statistics:
+def measure(source: Sequence[Any], indices: np.ndarray) -> dict[str, bytes]:
+  """The file that says what the films `source[indices]`, trained on, look like."""
   spread = np.linspace(0, len(indices) - 1, min(FILMS, len(indices))).astype(int)
   films = [loader.parse(source, int(i)) for i in indices[spread]]
-  return familiarity.measure(
+  statistics = familiarity.measure(
     [film["image"] for film in films], [film["view"] for film in films]
   )
+  return {"familiarity.npz": statistics.to_bytes()}
 
 
 def model_card(
   config: ml_collections.ConfigDict, facts: Mapping[str, Any], scores: str = ""
 ) -> str:
   """The card of an export: what it is, what it saw, what it is for."""
-  thorax = config.data.name.startswith("thorax")
+  converted = facts.get("converted_from")
   lines = [
     f"# {config.paper} ({config.variant})",
     "",
@@ -128,17 +137,27 @@ def model_card(
     "",
     f"- Stage `{facts['stage']}`, step {facts['step']}, seed {config.seed}; "
     f"{facts['num_params']:,} parameters, computed in {config.model.dtype}.",
-    f"- Trained on `{config.data.name}`, chosen on its validation split.",
     f"- Views: {', '.join(config.data.views)}.",
     "- `variables`: parameters and batch statistics; `config.json`: the recipe;",
-    "  `tokenizer/`: loads with Hugging Face; `familiarity.npz`: mean thumbnails, by",
-    "  which `generate` doubts or refuses what is no chest film.",
+    "  `tokenizer/`: loads with Hugging Face.",
   ]
-  if thorax:
-    lines.append(
-      "- The radiographs are composed from one CT: this model has seen one anatomy. "
-      "Its report on a real film is a smoke test."
-    )
+  if converted:
+    lines += [
+      f"- Converted from `{converted}`, **not trained here**: on which films, its",
+      "  authors know, and `generate` cannot compare a film with them.",
+      "- `dropped.safetensors`: what of that checkpoint the model does not use.",
+    ]
+  else:
+    lines += [
+      f"- Trained on `{config.data.name}`, chosen on its validation split.",
+      "- `familiarity.npz`: mean thumbnails of those films, by which `generate` doubts",
+      "  or refuses what is no chest film.",
+    ]
+    if config.data.name.startswith("thorax"):
+      lines.append(
+        "- The radiographs are composed from one CT: this model has seen one anatomy. "
+        "Its report on a real film is a smoke test."
+      )
   if scores:
     lines += ["", "## Scores on the test split", "", "```", scores, "```"]
   return "\n".join(lines) + "\n"

@@ -10,6 +10,10 @@ import numpy as np
 from data_pipelines import familiarity, images, records
 from jaxrg import cli, exports, inference
 
+NOT_COMPARED = (
+  "NOT COMPARED: whether this is like the films that the model was trained on, nobody "
+  "can say: the export has no familiarity.npz. It would report on a tibia, too."
+)
 ONE_ANATOMY = (
   "The model has seen films composed from one CT only: this is a smoke test."
 )
@@ -20,9 +24,9 @@ class Report:
   """What was written, and what speaks against trusting it."""
 
   findings: str | None  # None where a picture was refused.
-  judgements: Mapping[str, familiarity.Judgement]  # By file.
+  judgements: Mapping[str, familiarity.Judgement]  # By file; none without statistics.
   caution: str
-  warnings: tuple[str, ...] = ()  # Of what the films are, beyond the judgements.
+  warnings: tuple[str, ...] = ()  # What else is to be known of the films.
 
 
 class Reporter:
@@ -77,12 +81,16 @@ class Reporter:
     films = [(image, view)] + ([(prior, prior_view)] if prior else [])
     size = self._export.config.data.image_size
     pixels = [images.process(images.read(path), size) for path, _ in films]
-    judgements = {
-      os.fspath(path): familiarity.judge(x, self._statistics)
-      for (path, _), x in zip(films, pixels)
-    }
+    judgements, warnings = {}, []
+    if self._statistics is None:
+      warnings.append(NOT_COMPARED)
+    else:
+      judgements = {
+        os.fspath(path): familiarity.judge(x, self._statistics)
+        for (path, _), x in zip(films, pixels)
+      }
     refused = any(j.verdict == familiarity.REFUSED for j in judgements.values())
-    findings, warnings = None, []
+    findings = None
     if force or not refused:
       views = [view or images.view(path) or "unk" for path, view in films]
       if unknown := [view for view in views if view not in known]:
@@ -101,6 +109,7 @@ class Reporter:
       ids, _ = self._generate(self._export.variables, batch)
       findings = self._export.tokenizer.decode(np.asarray(ids)[0])
     caution = cli.INTENDED_USE
-    if self._export.config.data.name.startswith("thorax"):
+    thorax = self._export.config.data.name.startswith("thorax")
+    if thorax and self._export.converted_from is None:
       caution = f"{caution} {ONE_ANATOMY}"
     return Report(findings, judgements, caution, tuple(warnings))

@@ -61,9 +61,8 @@ def train(
     if best != int(state.step):
       state = checkpoint.restore(checkpoints, abstract, best)
   variables = {"params": state.params, **state.extra}
-  exports.write(
-    export_to, variables, config, name, tokenizer, best, stage.source, stage.indices
-  )
+  extra = exports.measure(stage.source, stage.indices)
+  exports.write(export_to, variables, config, name, tokenizer, best, extra)
 
 
 def first_state(stage: stages.Stage, mesh: Mesh, init_from: epath.Path | None):

@@ -85,12 +85,7 @@ def write(
   path = pathlib.Path(path)
   if path.suffix not in (".safetensors", ".npz"):
     raise ValueError(f"{path}: weights are written as .safetensors or .npz.")
-  # Not ascontiguousarray, which gives a scalar an axis.
-  arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
-  for name, array in arrays.items():
-    if array.dtype.name == "bfloat16":  # As `read` gives it.
-      arrays[name] = array.astype(np.float32)
-    _check_numbers(arrays[name], name, path)
+  arrays = _arrays(state, path)
   draft = path.with_name(f"{path.name}.unfinished")
   try:
     with open(draft, "wb") as file:
@@ -107,6 +102,27 @@ def write(
   finally:
     with contextlib.suppress(OSError):
       draft.unlink(missing_ok=True)
+
+
+def to_bytes(state: Mapping[str, np.ndarray]) -> bytes:
+  """The content of a .safetensors file.
+
+  Raises ValueError for what is no numbers.
+  """
+  return safetensors.numpy.save(_arrays(state, pathlib.Path("")), {"format": "pt"})
+
+
+def _arrays(
+  state: Mapping[str, np.ndarray], path: pathlib.Path
+) -> dict[str, np.ndarray]:
+  """The arrays as they go into a file."""
+  # Not ascontiguousarray, which gives a scalar an axis.
+  arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
+  for name, array in arrays.items():
+    if array.dtype.name == "bfloat16":  # As `read` gives it.
+      arrays[name] = array.astype(np.float32)
+    _check_numbers(arrays[name], name, path)
+  return arrays
 
 
 def _write_npz(file, arrays: Mapping[str, np.ndarray]) -> None:

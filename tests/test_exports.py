@@ -116,7 +116,6 @@ def test_the_first_stage_cannot_generate(miniature, finished):
 @pytest.mark.parametrize(
   ("damage", "message"),
   [
-    (remove("familiarity.npz"), r"no familiarity\.npz in it"),
     (cut("familiarity.npz"), r"familiarity\.npz is damaged"),
     (cut("familiarity.npz", keep=0), r"familiarity\.npz is damaged"),
     (put("familiarity.npz", "text"), r"familiarity\.npz is damaged"),
@@ -126,6 +125,20 @@ def test_damaged_familiarity_is_named(export, damage, message):
   damage(export)
   with pytest.raises((ValueError, OSError), match=message):
     exports.read_familiarity(export)
+
+
+def test_familiarity_may_be_missing(export):
+  assert exports.read_familiarity(export) is not None
+  (export / "familiarity.npz").unlink()
+  assert exports.read_familiarity(export) is None
+
+
+def test_an_export_without_views_is_named(miniature, export):
+  facts = json.loads((export / "config.json").read_text())
+  del facts["config"]["data"]["views"]
+  (export / "config.json").write_text(json.dumps(facts))
+  with pytest.raises(ValueError, match=r"fits no model here: .*config\.data\.views"):
+    exports.read(export)
 
 
 def test_the_card_says_what_the_model_is_for(export):

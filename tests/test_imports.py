@@ -129,6 +129,12 @@ def test_the_step_knows_nothing_of_data_or_configs(name):
   assert not [i for i in ours(f"jaxrg.{name}") if within(i, *strangers)]
 
 
+def test_conversion_is_above_the_tables():
+  for name in modules("jaxrg.convert"):
+    if name != "jaxrg.convert.__main__":
+      assert not ours(name) & {"jaxrg.conversion", "jaxrg.exports", "jaxrg.weights"}
+
+
 def test_tables_know_nothing_of_models():
   for name in ("table", "backbones", "authors"):
     assert all(within(i, "jaxrg.convert") for i in ours(f"jaxrg.convert.{name}"))
@@ -136,6 +142,7 @@ def test_tables_know_nothing_of_models():
 
 def test_only_what_runs_a_stage_sees_a_config():
   seen = {"main", "runs", "stages", "train", "validation", "evaluate", "exports"}
+  seen |= {"convert.__main__", "conversion"}
   allowed = {f"jaxrg.{name}" for name in seen}
   assert {n for n in importers("ml_collections") if not within(n, "configs")} <= allowed
 

@@ -5,7 +5,6 @@ the backbones that they began with; each `to_*` is the way back.
 """
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +32,9 @@ def priorrg(state: State, **num_heads: int) -> tuple[dict, dict]:
   flat = tables.to_ours(table, state)
   variables = traverse_util.unflatten_dict(flat, sep="/")
   config = authors.config(variables["params"], heads)
-  _check_shapes(config, flat, table)
+  _check_shapes(
+    config, flat, table, backbones.image_size(variables["params"]["vision"])
+  )
   return config, variables
 
 
@@ -119,12 +120,9 @@ def _authors_table(state: State, num_heads: Mapping[str, int]) -> tuple[Table, d
   return authors.table(stage, **heads), heads
 
 
-def _check_shapes(config: dict, flat: State, table: Table) -> None:
+def _check_shapes(config: dict, flat: State, table: Table, image_size: int) -> None:
   """Raises ValueError naming the key whose shape the others contradict."""
   stage = 2 if "params/decoder/positions" in flat else 1
-  patches = len(flat["params/vision/positions"]) - 1
-  side = math.isqrt(patches)
-  image_size = side * config["vision"]["stem"]["patch_size"]
   shapes = variable_shapes(config, stage, image_size)
   for path, x in flat.items():
     if path not in shapes or shapes[path].shape != x.shape:

@@ -11,12 +11,15 @@ from jaxrg.convert.table import Row, Table
 # What neither stage of the model uses: the text encoder's language-model head, its
 # projection head and the image encoder's mask token; 12 tensors, 758,360 parameters.
 # The counters of batches are buffers that nothing reads.
-DROPPED = (
+UNUSED = (
   r"image_encoder\.embeddings\.mask_token",
   r"text_encoder\.cls\..*",
   r"text_encoder\.cls_projection_head\..*",
-  r"text_encoder\.bert\.embeddings\.position_ids",
   r".*\.num_batches_tracked",
+)
+DROPPED = (
+  *UNUSED,
+  r"text_encoder\.bert\.embeddings\.position_ids",  # Buffers of older releases.
   r"text_decoder\..*\.(attn|crossattention)\.(bias|masked_bias)",
 )
 WORDS = "text_encoder.bert.embeddings.word_embeddings.weight"

@@ -171,6 +171,12 @@ def count_layers(params: Mapping[str, Any]) -> int:
   return sum(name.startswith("layer_") for name in params)
 
 
+def image_size(params: Mapping[str, Any]) -> int:
+  """The side of the images that these parameters of a `ViT` have positions for."""
+  side = math.isqrt(len(params["positions"]) - 1)
+  return side * params["stem"]["patch"]["kernel"].shape[0]
+
+
 def interpolate(positions: np.ndarray, side: int) -> np.ndarray:
   """Position embeddings (1 + n * n, d) for side * side patches, class token first.
 
