@@ -43,6 +43,12 @@ def thorax() -> ml_collections.ConfigDict:
   config.tokenizer = dict(name="trained", vocab_size=512)
   config.text = dict(context_length=48, report_length=72)
 
+  # Files, folders or names at the hub of weights to begin with; None: at random.
+  placeholder = ml_collections.config_dict.placeholder
+  config.pretrained = dict(
+    vision=placeholder(str), text=placeholder(str), decoder=placeholder(str)
+  )
+
   width, heads = 64, 2
   # The published 0.02 belongs to a width of 768; this is the same share of a signal.
   init_std = 0.02 * (768 / width) ** 0.5

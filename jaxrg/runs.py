@@ -9,7 +9,7 @@ import ml_collections
 from etils import epath
 
 from data_pipelines import datasets, loader
-from jaxrg import checkpoint, evaluation, exports, files, stages, train
+from jaxrg import checkpoint, evaluation, exports, files, pretrained, stages, train
 from jaxrg.tokenizers import Tokenizer
 
 
@@ -30,6 +30,8 @@ def run(
   source = datasets.load(config.data.name, "train", config.data.data_dir)
   for name in config.stages:
     stages.check_count(config, name, len(source))
+  if not (workdir / "config.json").exists():
+    pretrained.check(config)
   # Only now: what was mistyped until here has made no folder its own.
   claim(workdir, config)
   tokenizer = make_tokenizer(config, workdir, source)

@@ -17,6 +17,7 @@ from jaxrg import (
   exports,
   logs,
   objectives,
+  pretrained,
   sharding,
   stages,
   validation,
@@ -37,7 +38,8 @@ def train(
   """Runs the stage `name`, resuming what `workdir` holds, and exports its best state.
 
   Where a run starts, first of these: its own newest checkpoint; the export
-  `init_from` of the stage before, where names and shapes agree; random.
+  `init_from` of the stage before, where names and shapes agree; for parts that it does
+  not have, those of `config.pretrained`; random.
   """
   stage = stages.prepare(config, name, tokenizer)
   directory = workdir / name
@@ -81,10 +83,11 @@ def first_state(stage: stages.Stage, mesh: Mesh, init_from: epath.Path | None):
   shardings = sharding.state_shardings(shapes, mesh, stage.config.axis_rules)
 
   def start() -> TrainState:
-    state = jax.jit(random, out_shardings=shardings)(key)
-    if init_from is None:
-      return state
-    return overlay(state, init_from)
+    state, has = jax.jit(random, out_shardings=shardings)(key), ()
+    if init_from is not None:
+      state = overlay(state, init_from)
+      has = checkpoint.variable_shapes(init_from)["params"].keys()
+    return state.replace(params=pretrained.overlay(state.params, stage.config, has))
 
   return sharding.abstract(shapes, shardings), start
 

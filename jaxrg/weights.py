@@ -33,18 +33,26 @@ def read(source: str | os.PathLike) -> Weights:
   """The weights of a file, a folder, or a repository of the Hugging Face hub.
 
   A file is safetensors, .npz or PyTorch's, told by content; bfloat16 becomes float32.
+  Raises OSError where nothing can be read, and ValueError where it is no weights or
+  would run code; both say so in one line.
+  """
+  return _load(find(source))
+
+
+def find(source: str | os.PathLike) -> pathlib.Path:
+  """The file that `read` reads; of a repository, it is fetched.
+
   Local paths go before the hub, and the hub's cache before the network. Raises
-  OSError where nothing can be read, and ValueError where it is no weights or would
-  run code; both say so in one line.
+  OSError where there is none, and ValueError where there are several.
   """
   source = os.fspath(source)
   path = pathlib.Path(source)
   if os.path.isdir(source):
-    return _load(path / _choose(os.listdir(path), source))
+    return path / _choose(os.listdir(path), source)
   if os.path.exists(source):
-    return _load(path)
+    return path
   if re.fullmatch(HUB_ID, source) and not source.endswith(SUFFIXES):
-    return _load(_from_hub(source))
+    return _from_hub(source)
   raise FileNotFoundError(
     f"{source!r} is no file or folder here, and no name of the Hugging Face hub, which "
     "would be `owner/name`."

@@ -142,7 +142,7 @@ def test_tables_know_nothing_of_models():
 
 def test_only_what_runs_a_stage_sees_a_config():
   seen = {"main", "runs", "stages", "train", "validation", "evaluate", "exports"}
-  seen |= {"convert.__main__", "conversion"}
+  seen |= {"convert.__main__", "conversion", "pretrained"}
   allowed = {f"jaxrg.{name}" for name in seen}
   assert {n for n in importers("ml_collections") if not within(n, "configs")} <= allowed
 
