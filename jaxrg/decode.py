@@ -79,7 +79,7 @@ def beam_search(
     # Two candidates a beam: however many of them end, n go on. The barrier keeps
     # later slices apart from it, for which XLA would sort all the candidates.
     best = jax.lax.top_k(sums.reshape(batch_size, -1), 2 * n)
-    sums, index = jax.lax.optimization_barrier(best)
+    sums, index = map(jax.lax.optimization_barrier, best)
     parents, tokens = index // vocab_size, index % vocab_size
     ends = tokens == eos
     generated = beams.length.astype(jnp.float32)  # With the new token.
