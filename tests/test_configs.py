@@ -5,10 +5,21 @@ import ml_collections
 import pytest
 from flax import traverse_util
 
+import published
 from configs import priorrg
 from jaxrg import inference, models, objectives, optim, sharding
 
-VARIANTS = ("thorax", "tiny", "published", "tiny,published")
+VARIANTS = (
+  "thorax",
+  "tiny",
+  "published",
+  "tiny,published",
+  "mimic_cxr",
+  "mimic_cxr,published",
+)
+
+
+PRIOR = "prior_gradient"  # No difference where the encoder is frozen.
 
 
 def params(config, stage):
@@ -26,10 +37,17 @@ def test_every_variant_is_a_recipe(variants):
   assert set(config.stages) == {"pretrain", "finetune"}
   assert config.model.mask_padding == ("published" not in variants)
   assert ("tiny" in variants) == (config.data.name == "thorax/tiny")
+  assert ("mimic_cxr" in variants) == (config.data.name == "mimic_cxr")
 
 
 @pytest.mark.parametrize(
-  ("variants", "stage"), [("thorax", "pretrain"), ("tiny", "finetune")]
+  ("variants", "stage"),
+  [
+    ("thorax", "pretrain"),
+    ("tiny", "finetune"),
+    ("mimic_cxr", "pretrain"),
+    ("mimic_cxr,published", "finetune"),
+  ],
 )
 def test_patterns_and_places_fit_the_model(variants, stage):
   config = priorrg.get_config(variants)
@@ -39,6 +57,47 @@ def test_patterns_and_places_fit_the_model(variants, stage):
   optim.make(config[stage].optim, num_steps=1000).init(trainable)
   for path in traverse_util.flatten_dict(tree, sep="/"):
     sharding.param_axes(path)
+
+
+@pytest.mark.parametrize(("stage", "checkpoint"), [("pretrain", 1), ("finetune", 2)])
+def test_mimic_cxr_has_the_published_parameters(stage, checkpoint):
+  """Every path and shape is that of a converted checkpoint; so are the fields."""
+  config = priorrg.get_config("mimic_cxr,published")
+  ours = traverse_util.flatten_dict(params(config, stage), sep="/")
+  theirs = published.built(checkpoint)
+  names = {path for path in theirs if path.startswith("params/")}
+  assert names == {f"params/{path}" for path in ours}
+  assert all(x.shape == theirs[f"params/{path}"].shape for path, x in ours.items())
+  count = {1: 239_860_569, 2: 335_963_748}[checkpoint] - 758_360  # What is dropped.
+  assert sum(x.size for x in ours.values()) == count
+  converted, _ = published.converted(checkpoint)
+  flat = lambda tree: traverse_util.flatten_dict(tree, sep="/")
+  mine = flat(config.model.to_dict())
+  # Head counts and rates are in no shape; what only an initialiser reads, not here.
+  assert all(mine[key] == x for key, x in flat(converted).items() if key != PRIOR)
+
+
+def test_published_sets_every_switch():
+  """The README's table of departures, line by line."""
+  ours, theirs = (priorrg.get_config(f"mimic_cxr{p}") for p in ("", ",published"))
+  flat = lambda config: traverse_util.flatten_dict(config.to_dict(), sep="/")
+  ours, theirs = flat(ours), flat(theirs)
+  changed = {key for key in ours if ours[key] != theirs[key]} - {"variant"}
+  optim = {"decay_all", "grad_clip", "skip_unused"}
+  stages = ("pretrain", "finetune")
+  assert changed == {
+    "model/mask_padding",
+    "model/mask_statistics",
+    "model/dtype",
+    "pretrained/decoder",
+    "decode/cut_references",
+    "finetune/keep_end",
+    "pretrain/context_length",
+    "finetune/optim/frozen",
+    "finetune/optim/groups",
+    *(f"{stage}/accumulation" for stage in stages),
+    *(f"{stage}/optim/{key}" for stage in stages for key in optim),
+  }
 
 
 def test_tiny_changes_sizes_only():

@@ -4,7 +4,7 @@ In: a checkpoint of either stage (safetensors, .npz, .ckpt, a folder, or owner/n
 the Hugging Face hub) becomes an export, which evaluate and generate read:
 
   python -m jaxrg.convert --source=priorrg.ckpt --out=priorrg_export \
-      [--config=configs/priorrg.py:published] [--config.text.context_length=300] \
+      [--config=configs/priorrg.py:mimic_cxr,published] [--config.decode.num_beams=3] \
       [--views=views.json] [--heads=image=12,text=12,temporal=8,perceiver=8,gpt=12] \
       [--tokenizer=FOLDER]
 
@@ -34,7 +34,7 @@ _OUT = flags.DEFINE_string(
 )
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
-  "configs/priorrg.py:published",
+  "configs/priorrg.py:mimic_cxr,published",
   "In: the recipe that the export is to have, but for its model.",
   lock_config=True,
 )
