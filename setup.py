@@ -27,6 +27,9 @@ REQUIRED = (
   "transformers>=4.46",
 )
 
+# Reads PyTorch's own files; in the tests its classes are what ours are compared with.
+TORCH = "torch==2.13.0"
+
 # The codecs of DICOM's compressed syntaxes. Never pylibjpeg-libjpeg, which is GPL.
 DICOM = ("pydicom>=3", "python-gdcm>=3", "pylibjpeg-openjpeg>=2")
 
@@ -49,13 +52,14 @@ setup(
       "pydicom-data",
       "pytest>=8",
       "ruff",
+      TORCH,
       *DICOM,
     ),
     "tpu": ("jax[tpu]>=0.9",),
     "gpu": ("jax[cuda13]>=0.9",),
     "plan": ("libtpu",),  # Compiles for TPUs that are not there.
     "dicom": DICOM,
-    "convert": ("torch==2.13.0",),
+    "convert": (TORCH,),
     "coco": ("pycocoevalcap==1.2",),  # Its METEOR runs GPL jars.
   },
 )
