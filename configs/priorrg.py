@@ -6,6 +6,7 @@ code does.
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from jaxrg import sharding
 
@@ -39,15 +40,16 @@ def thorax() -> ml_collections.ConfigDict:
     name="thorax/default",
     image_size=128,
     views=("PA", "AP", "LATERAL", "LL", "unk", "AP AXIAL", "PA LLD"),
-    data_dir=ml_collections.config_dict.placeholder(str),  # None: as tfds decides.
+    data_dir=placeholder(str),  # None: as tfds decides.
     skip_damaged=False,
   )
   # A vocabulary of the data's own; GPT-2's 50,257 entries cost more than the rest.
   config.tokenizer = dict(name="trained", vocab_size=512)
   config.text = dict(context_length=48, report_length=72)
 
+  # An export that the first stage starts from: another run's, or a converted one.
+  config.init_from = placeholder(str)
   # Files, folders or names at the hub of weights to begin with; None: at random.
-  placeholder = ml_collections.config_dict.placeholder
   config.pretrained = dict(
     vision=placeholder(str), text=placeholder(str), decoder=placeholder(str)
   )

@@ -35,8 +35,10 @@ def run(
   # Only now: what was mistyped until here has made no folder its own.
   claim(workdir, config)
   tokenizer = make_tokenizer(config, workdir, source)
-  before = None
+  given, before = _given_export(config, tokenizer), None
   for name in config.stages:
+    if given and name == (stage or config.stages[0]):
+      before = given
     last = name == config.stages[-1]
     export_to = workdir / "export" if last else workdir / name / "export"
     if stage in (None, name) and not export_to.exists():
@@ -53,6 +55,27 @@ def run(
     _evaluate(workdir, config)
   elif jax.process_index() == 0:
     print(f"export: {workdir / stage / 'export'}")
+
+
+def _given_export(
+  config: ml_collections.ConfigDict, tokenizer: Tokenizer
+) -> epath.Path | None:
+  """The export of elsewhere that the first stage of the run starts from, if any.
+
+  Raises ValueError where its words or views are others: they would be read as ours.
+  """
+  if not config.init_from:
+    return None
+  directory = epath.Path(config.init_from).resolve()
+  theirs = checkpoint.load_config(directory)["config"]["data"]["views"]
+  if Tokenizer.load(directory / "tokenizer").to_json() != tokenizer.to_json():
+    raise ValueError(f"config.init_from={directory} has another tokenizer.")
+  if tuple(theirs) != (ours := tuple(config.data.views)):
+    raise ValueError(
+      f"config.init_from={directory} has the views {', '.join(theirs)}, and "
+      f"config.data.views {', '.join(ours)}."
+    )
+  return directory
 
 
 def _evaluate(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:

@@ -1,6 +1,7 @@
 """A run from its first file to its last, and killed at every turn."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -96,6 +97,39 @@ def test_a_second_run_only_tells(finished, miniature, monkeypatch, capsys):
   runs.run(micro.get_config(), finished)
   printed = (finished.parent / "printed.txt").read_text()
   assert printed.endswith(capsys.readouterr().out)
+
+
+def test_stage_2_from_an_export_of_elsewhere(finished, miniature, tmp_path):
+  """From the export that its own stage 1 would have left, the same run to the bit."""
+  before = finished / "pretrain/export"
+  config = micro.get_config({"init_from": str(before)})
+  runs.run(config, tmp_path / "run", stage="finetune")
+  exported = (tmp_path / "run/export", finished / "export")
+  mine, theirs = map(micro.leaves, exported)
+  assert mine.keys() == theirs.keys()
+  for path in mine:
+    np.testing.assert_array_equal(mine[path], theirs[path], err_msg=path)
+
+
+@pytest.mark.parametrize(
+  ("file", "old", "new", "message"),
+  [
+    ("config.json", '"PA"', '"AP2"', r"has the views AP2, AP, .*data\.views PA, AP"),
+    ("tokenizer/tokenizer.json", "Similar", "Other", "has another tokenizer"),
+    ("config.json", None, None, "is no export: it has no config.json"),
+  ],
+)
+def test_an_export_of_elsewhere_that_does_not_fit(
+  finished, miniature, tmp_path, file, old, new, message
+):
+  export = tmp_path / "export"
+  shutil.copytree(finished / "pretrain/export", export)
+  path = export / file
+  text = path.read_text()
+  path.unlink() if old is None else path.write_text(text.replace(old, new))
+  config = micro.get_config({"init_from": str(export)})
+  with pytest.raises((ValueError, OSError), match=message):
+    runs.run(config, tmp_path / "run", stage="finetune")
 
 
 def at_step(number):
