@@ -27,10 +27,6 @@ WHAT = ("stage1", "stage2", "generate")
 BEAMS, LENGTH = 3, 100
 REPORT, CONTEXT = 100, {"stage1": 100, "stage2": 300, "generate": 300}
 BOS, PAD, VIEWS = 50256, 50257, 7
-FROZEN = {
-  "stage1": ("vision/",),
-  "stage2": ("vision/", "views", "times", "logit_scale"),
-}
 
 
 @dataclasses.dataclass
@@ -74,26 +70,27 @@ def timed(run, batch) -> tuple:
 
 
 def ours(what: str, rows: int, priors: int) -> Measurement:
-  sys.path[:0] = [str(HERE.parents[2]), str(HERE.parents[1])]
+  sys.path.insert(0, str(HERE.parents[2]))
   import jax
 
-  import published
   from configs.priorrg import get_config
-  from jaxrg import convert, inference, models, objectives, optim, state
+  from jaxrg import inference, models, objectives, optim, stages, state
 
   compiling = []
   jax.monitoring.register_event_duration_secs_listener(
     lambda name, seconds, **_: compiling.append(seconds * ("backend_compile" in name))
   )
-  stage = "stage1" if what == "stage1" else "stage2"
-  model = models.build(convert.priorrg(published.state(int(stage[-1])))[0])
-  name = {"stage1": "contrastive", "stage2": "generation"}[stage]
+  config = get_config("mimic_cxr,published")
+  recipe = config.pretrain if what == "stage1" else config.finetune
+  model = models.build(config.model)
   # The warm-up has no priors, or has some where the measurement has none.
   batches = [
     jax.tree.map(jax.numpy.asarray, invent(what, rows, count))
     for count in (0 if priors else rows, priors)
   ]
-  init = lambda key: model.init(key, batches[0], method=objectives.METHODS[name])
+  init = lambda key: model.init(
+    key, batches[0], method=objectives.METHODS[recipe.objective]
+  )
 
   if what == "generate":
     # No token is -1: nothing ends, as on torch's side.
@@ -104,15 +101,9 @@ def ours(what: str, rows: int, priors: int) -> Measurement:
     variables = jax.jit(init)(jax.random.key(0))
     run = lambda batch: jax.block_until_ready(program(variables, batch))
   else:
-    config = get_config("published")[
-      {"stage1": "pretrain", "stage2": "finetune"}[stage]
-    ].optim
-    config.learning_rate = 5e-5 if stage == "stage1" else 5e-6
-    config.groups = () if stage == "stage1" else (("decoder/", 5e-5),)
-    tx, frozen = optim.make(config, 1000), FROZEN[stage]
-    train_step = state.make_train_step(
-      objectives.OBJECTIVES[name](model), tx, frozen=frozen
-    )
+    tx, frozen = optim.make(recipe.optim, 1000), recipe.optim.frozen
+    objective = stages.make_objective(recipe, model)
+    train_step = state.make_train_step(objective, tx, frozen=frozen)
     program = jax.jit(train_step, donate_argnums=0)
     held = [jax.jit(lambda key: state.init(init(key), tx, frozen))(jax.random.key(0))]
 
