@@ -1,6 +1,7 @@
 """Seconds and peak memory at the published size (518 px, 1370 tokens), here and in
-torch with the blocks of transformers: a training step of either stage, and 100
-tokens by three beams. Every measurement is a process of its own, on two cores:
+torch with the blocks of transformers: a training step of either stage, the memory
+that a decoder reads, and with it 100 tokens by three beams. Every measurement is a
+process of its own, on two cores:
 
   python tests/benchmarks/full_size.py [--batch=2] [--priors=N] [--what=stage1,...]
 
@@ -10,6 +11,7 @@ with another number of priors, and are measured the second time.
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -23,9 +25,9 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).resolve()
 CORES = 2
-WHAT = ("stage1", "stage2", "generate")
+WHAT = ("stage1", "stage2", "encode", "generate")
 BEAMS, LENGTH = 3, 100
-REPORT, CONTEXT = 100, {"stage1": 100, "stage2": 300, "generate": 300}
+REPORT, CONTEXT = 100, {"stage1": 100, "stage2": 300, "encode": 300, "generate": 300}
 BOS, PAD, VIEWS = 50256, 50257, 7
 
 
@@ -92,12 +94,14 @@ def ours(what: str, rows: int, priors: int) -> Measurement:
     key, batches[0], method=objectives.METHODS[recipe.objective]
   )
 
-  if what == "generate":
+  if what in ("encode", "generate"):
     # No token is -1: nothing ends, as on torch's side.
     tokenizer = types.SimpleNamespace(bos=BOS, eos=-1, pad=PAD)
     program = inference.make_generate(
       model, tokenizer, num_beams=BEAMS, max_length=LENGTH
     )
+    if what == "encode":
+      program = jax.jit(functools.partial(model.apply, method="encode"))
     variables = jax.jit(init)(jax.random.key(0))
     run = lambda batch: jax.block_until_ready(program(variables, batch))
   else:
@@ -178,6 +182,7 @@ def main():
   print(f"{args.batch} studies, {priors} with a prior, {CORES} cores, float32")
   columns = ("seconds", "CPU seconds", "peak GiB")
   print(f"{'torch / jaxrg':15}" + "".join(f"{x:^23}" for x in columns))
+  seconds = {}
   for what in args.what.split(","):
     us, them = (measure(s, what, args.batch, priors) for s in ("jaxrg", "torch"))
     row = f"{what:15}"
@@ -189,6 +194,10 @@ def main():
     notes += f", compiled in {us.compile_seconds:.0f} s"
     if what == "generate":
       notes += f"; decoder steps: jaxrg {us.steps}, torch {them.steps}"
+    seconds[what] = np.array([them.seconds, us.seconds])
+    if {"encode", "generate"} <= seconds.keys():
+      b, a = seconds["generate"] - seconds["encode"]
+      notes += f"; without encoding {b:.1f} / {a:.1f} = {b / a:.2f} s"
     print(f"{'':15}{notes}", flush=True)
 
 

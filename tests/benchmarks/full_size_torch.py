@@ -329,6 +329,16 @@ def make(what: str, num_beams: int, max_length: int) -> Callable[[dict], int]:
   torch.manual_seed(0)
   model = PriorRG(stage=1 if what == "stage1" else 2)
 
+  if what == "encode":
+    model.eval()
+
+    @torch.no_grad()
+    def run(batch):
+      model.encode(tensors(batch))
+      return 0
+
+    return run
+
   if what == "generate":
     steps = []
     model.eval().text_decoder.register_forward_hook(lambda *_: steps.append(1))
