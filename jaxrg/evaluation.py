@@ -69,10 +69,8 @@ def evaluate(
       return [_row(record, reports[i]) for i, record in enumerate(meta)]
 
     if config.decode.cut_references:
-      meta = [
-        record | {"findings": _cut(record["findings"], export.tokenizer, config)}
-        for record in meta
-      ]
+      cut = lambda text: _cut(text, export.tokenizer, config.text.report_length)
+      meta = [record | {"findings": cut(record["findings"])} for record in meta]
 
     rows = decode(None)
     runs = {TRUE: rows}
@@ -125,8 +123,12 @@ def _score(rows, runs, source, train, out, config, include_text) -> str:
     priors=priors,
     title=f"{config.paper} on {config.data.name}, references {references}",
   )
-  scores = {"metrics": metrics, "baselines": beside, "priors": priors}
-  scores["references"] = references
+  scores = {
+    "metrics": metrics,
+    "baselines": beside,
+    "priors": priors,
+    "references": references,
+  }
   predictions.write_private(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
   return table(scores)
 
@@ -154,9 +156,9 @@ def other_priors(meta: Sequence[Mapping[str, Any]]) -> np.ndarray:
   return priors
 
 
-def _cut(findings: str, tokenizer: Tokenizer, config) -> str:
+def _cut(findings: str, tokenizer: Tokenizer, max_length: int) -> str:
   """A reference as the published code scores it: no longer than a report may be."""
-  ids, _ = tokenizer.encode(tokenizers.reference(findings), config.text.report_length)
+  ids, _ = tokenizer.encode(tokenizers.reference(findings), max_length)
   return tokenizer.decode(ids)
 
 

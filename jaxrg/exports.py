@@ -149,7 +149,8 @@ def model_card(
     ]
   else:
     lines += [
-      f"- Trained on `{config.data.name}`, chosen on its validation split.",
+      f"- Trained on `{config.data.name}`, chosen on its "
+      f"{config[facts['stage']].select_on} split.",
       "- `familiarity.npz`: mean thumbnails of those films, by which `generate` doubts",
       "  or refuses what is no chest film.",
     ]

@@ -43,6 +43,8 @@ def train(
   """
   stage = stages.prepare(config, name, tokenizer)
   directory = workdir / name
+  if stage.recipe.select_on == "test" and jax.process_index() == 0:
+    print(f"Stage {name} is chosen on test: its scores there are no test of it.")
   mesh = sharding.make_mesh(config.mesh)
   with (
     jax.set_mesh(mesh),
