@@ -12,6 +12,7 @@ from etils import epath
 from data_pipelines import datasets, findings, loader, records
 from jaxrg import exports, inference, report, sharding, tokenizers
 from jaxrg.metrics import baselines, clinical, predictions, scoring, tables
+from jaxrg.metrics.protocols import Truncation
 from jaxrg.tokenizers import Tokenizer
 
 TRUE, OTHER, NONE = "true prior", "another patient's prior", "no prior"
@@ -68,10 +69,6 @@ def evaluate(
       )
       return [_row(record, reports[i]) for i, record in enumerate(meta)]
 
-    if config.decode.cut_references:
-      cut = lambda text: _cut(text, export.tokenizer, config.text.report_length)
-      meta = [record | {"findings": cut(record["findings"])} for record in meta]
-
     rows = decode(None)
     runs = {TRUE: rows}
     if any(row["has_prior"] for row in rows):
@@ -80,14 +77,17 @@ def evaluate(
     return ""
   out.mkdir(parents=True, exist_ok=True)
   predictions.write(out / "predictions.jsonl", rows)
-  scores = _score(rows, runs, source, load("train"), out, config, include_text)
+  truncation = _truncation(config, export.tokenizer)
+  scores = _score(
+    rows, runs, source, load("train"), out, config, include_text, truncation
+  )
   views = [record["view"] for record in meta]
   if unknown := [view for view in views if view and view not in config.data.views]:
     print(records.unknown_views(unknown))
   return scores
 
 
-def _score(rows, runs, source, train, out, config, include_text) -> str:
+def _score(rows, runs, source, train, out, config, include_text, truncation) -> str:
   """Scores the rows beside the baselines; writes the page and metrics.json."""
   seen = list(loader.parse_all(train, skip_damaged=config.data.skip_damaged))
   library = baselines.thumbnails(record["image"] for record in seen)
@@ -97,9 +97,9 @@ def _score(rows, runs, source, train, out, config, include_text) -> str:
   nearest = [seen[i]["findings"] for i in baselines.nearest(queries, library)]
   common = baselines.most_common_report([record["findings"] for record in seen])
   answers = {"most common": [common] * len(rows), "nearest image": nearest}
-  metrics = scoring.score(rows)
+  metrics = scoring.score(rows, truncation=truncation)
   beside = {
-    name: scoring.score(baselines.with_reports(rows, texts))
+    name: scoring.score(baselines.with_reports(rows, texts), truncation=truncation)
     for name, texts in answers.items()
   }
   priors = None
@@ -107,9 +107,6 @@ def _score(rows, runs, source, train, out, config, include_text) -> str:
     with_prior = [_row(record, "") for record in seen if record["prior"] >= 0]
     changes, _ = clinical.true_changes(with_prior, findings)
     priors = scoring.prior_effect(runs, baselines.constant_changes(changes))
-  references = "in full"
-  if config.decode.cut_references:
-    references = f"cut to {config.text.report_length} tokens"
   # Composed data is nobody's; of credentialed data the page shows no text or image.
   if include_text is None:
     include_text = config.data.name.startswith("thorax")
@@ -121,22 +118,16 @@ def _score(rows, runs, source, train, out, config, include_text) -> str:
     records=_for_page(source) if include_text else None,
     baselines=beside,
     priors=priors,
-    title=f"{config.paper} on {config.data.name}, references {references}",
+    title=f"{config.paper} on {config.data.name}",
   )
-  scores = {
-    "metrics": metrics,
-    "baselines": beside,
-    "priors": priors,
-    "references": references,
-  }
+  scores = {"metrics": metrics, "baselines": beside, "priors": priors}
   predictions.write_private(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
   return table(scores)
 
 
 def table(scores: Mapping[str, Any]) -> str:
   """The score table of what `metrics.json` holds."""
-  text = tables.text(scores["metrics"], scores["baselines"], scores["priors"])
-  return f"{text}\n\nReferences {scores['references']}."
+  return tables.text(scores["metrics"], scores["baselines"], scores["priors"])
 
 
 def other_priors(meta: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -156,10 +147,17 @@ def other_priors(meta: Sequence[Mapping[str, Any]]) -> np.ndarray:
   return priors
 
 
-def _cut(findings: str, tokenizer: Tokenizer, max_length: int) -> str:
-  """A reference as the published code scores it: no longer than a report may be."""
-  ids, _ = tokenizer.encode(tokenizers.reference(findings), max_length)
-  return tokenizer.decode(ids)
+def _truncation(config: Any, tokenizer: Tokenizer) -> Truncation | None:
+  """References no longer than a report may be, as the published code scores them."""
+  if not config.decode.cut_references:
+    return None
+  length = config.text.report_length
+
+  def cut(findings: str) -> str:
+    ids, _ = tokenizer.encode(tokenizers.reference(findings), length)
+    return tokenizer.decode(ids)
+
+  return Truncation(cut, f"cut to {length} tokens")
 
 
 def _row(record: Mapping[str, Any], prediction: str) -> dict:

@@ -46,6 +46,28 @@ def test_predictions_are_of_every_record_in_order(finished, miniature):
   assert all(len(row["labels"]) == 14 for row in rows)
 
 
+def test_references_are_cut_where_published_numbers_are_compared(
+  miniature, finished, tmp_path
+):
+  """To as many tokens as a report may have; what is written stays whole."""
+  shutil.copytree(finished / "export", tmp_path / "export")
+  path = tmp_path / "export/config.json"
+  facts = json.loads(path.read_text())
+  facts["config"]["decode"]["cut_references"] = True
+  path.write_text(json.dumps(facts))
+  assert verb(checkpoint=tmp_path / "export") == 0
+  cut, full = (
+    json.loads((folder / "eval/metrics.json").read_text())["metrics"]
+    for folder in (tmp_path, finished)
+  )
+  protocol = lambda metrics: metrics["language"]["raw"]["protocol"]["references"]
+  assert (protocol(cut), protocol(full)) == ("cut to 16 tokens", "in full")
+  assert cut["language"]["raw"]["bleu_1"] != full["language"]["raw"]["bleu_1"]
+  assert cut["labels"] == full["labels"]
+  rows = [predictions.read(f / "eval/predictions.jsonl") for f in (tmp_path, finished)]
+  assert rows[0] == rows[1]
+
+
 def test_scores_stand_beside_baselines_and_other_priors(finished):
   scores = json.loads((finished / "eval/metrics.json").read_text())
   assert set(scores["baselines"]) == {"most common", "nearest image"}
