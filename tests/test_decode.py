@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -321,3 +322,24 @@ def test_the_authors_reports(num_beams, max_length):
     assert (ids[:, width:] == goldens.PAD).all()
     if num_beams > 1:
       assert goldens.relative_error(scores, arrays[f"out/scores_{name}"]) <= 1e-5
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_no_step_sorts_the_vocabulary(devices):
+  """XLA would, and takes a hundred times as long as for the few that are wanted."""
+  vocab_size, beams = 4096, 3
+  step = lambda tokens, cache: (jnp.sin(tokens[..., None] * table), cache)
+  table = jnp.arange(1.0, vocab_size)
+
+  def search(token):
+    return decode.beam_search(
+      step, Last(token), len(token), num_beams=beams, max_length=9, **ENDS
+    )
+
+  mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
+  rows = jax.NamedSharding(mesh, jax.P("data"))
+  tokens = jax.ShapeDtypeStruct((devices, beams), jnp.int32, sharding=rows)
+  program = jax.jit(search).lower(tokens).compile()
+  sorts = [line for line in program.as_text().splitlines() if " sort(" in line]
+  sizes = [int(n) for line in sorts for n in re.findall(r"\d+(?=[,\]])", line)]
+  assert max(sizes, default=0) < vocab_size

@@ -32,6 +32,24 @@ def test_steps_are_whole_batches_of_all_epochs(miniature, tokenizer):
   assert (stage.steps_per_epoch, stage.num_steps) == (4, 12)
 
 
+@pytest.mark.parametrize("keep_end", [True, False])
+def test_texts_are_those_of_the_stage(tokenizer, keep_end):
+  """Contexts as long as the stage says; a report that is cut ends where it is told."""
+  changes = {"pretrain.context_length": 7, "finetune.keep_end": keep_end}
+  config = micro.get_config(changes)
+  record = {"indication": "cough " * 9, "history": "", "findings": "clear lungs " * 9}
+  first, second = (
+    stages.make_encode(config, name, tokenizer)(record)
+    for name in ("pretrain", "finetune")
+  )
+  assert (len(first["context"]), len(second["context"])) == (7, 12)
+  assert second["tokens_mask"].all()
+  assert (second["tokens"][-1] == tokenizer.eos) == keep_end
+  short = stages.make_encode(config, "finetune", tokenizer)(record | {"findings": "x"})
+  ends = np.flatnonzero(short["tokens"] == tokenizer.eos)
+  assert ends.tolist() == [0, short["tokens_mask"].sum() - 1]
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [

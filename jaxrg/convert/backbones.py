@@ -143,15 +143,8 @@ def dinov2_config(params: Mapping[str, Any], num_heads: int) -> dict:
 
 def bert_config(params: Mapping[str, Any], num_heads: int) -> dict:
   """The fields of the `Bert` that has these parameters."""
-  vocab_size, width = params["tokens"]["embedding"].shape
-  return dict(
-    vocab_size=vocab_size,
-    num_layers=count_layers(params),
-    num_heads=num_heads,
-    width=width,
-    mlp_dim=params["layer_0"]["mlp"]["wi"]["kernel"].shape[1],
-    max_length=params["positions"].shape[0],
-  )
+  mlp_dim = params["layer_0"]["mlp"]["wi"]["kernel"].shape[1]
+  return gpt2_config(params, num_heads) | dict(mlp_dim=mlp_dim)
 
 
 def gpt2_config(params: Mapping[str, Any], num_heads: int) -> dict:
