@@ -89,11 +89,13 @@ def write(
   draft = path.with_name(f"{path.name}.unfinished")
   try:
     with open(draft, "wb") as file:
+      mode = os.fstat(file.fileno()).st_mode
       if path.suffix == ".npz":
         _write_npz(file, arrays)
       else:
         metadata = {"format": "pt", **(metadata or {})}
         safetensors.numpy.save_file(arrays, draft, metadata)
+    draft.chmod(mode)  # What safetensors puts there is for its owner alone.
     draft.replace(path)
   except OSError as error:
     raise OSError(error.errno, error.strerror, str(path)) from error

@@ -287,6 +287,14 @@ def test_tensors_that_are_no_arrays(tmp_path, torch):
     refused(tmp_path / "w.pt", r"a\.b is no plain array")
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_a_file_is_for_whom_any_other_file_is(tmp_path, suffix):
+  (tmp_path / "plain").write_text("")
+  path = tmp_path / f"weights{suffix}"
+  weight_files.write(path, {"a": np.zeros(3)})
+  assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_without_torch(tmp_path, monkeypatch):
   path = tmp_path / "w.ckpt"
   with zipfile.ZipFile(path, "w") as archive:

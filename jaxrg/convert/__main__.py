@@ -17,6 +17,8 @@ backbones with Hugging Face's:
 Nothing in a checkpoint is run. What is written is whole or not there.
 """
 
+import pathlib
+
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -24,6 +26,9 @@ from jaxrg import cli, conversion
 from jaxrg.convert import authors
 
 FILES = (".safetensors", ".npz")
+VARIANT = "mimic_cxr,published"
+# Beside the package, wherever the command is given.
+RECIPE = pathlib.Path(__file__).parents[2] / "configs/priorrg.py"
 HEADS = [name.removesuffix("_heads") for name in authors.HEADS]
 
 _SOURCE = flags.DEFINE_string(
@@ -34,8 +39,9 @@ _OUT = flags.DEFINE_string(
 )
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
-  "configs/priorrg.py:mimic_cxr,published",
-  "In: the recipe that the export is to have, but for its model.",
+  f"{RECIPE}:{VARIANT}" if RECIPE.exists() else None,
+  "In: the recipe that the export is to have, but for its model; by default "
+  f"configs/priorrg.py:{VARIANT}.",
   lock_config=True,
 )
 _VIEWS = flags.DEFINE_string(
@@ -76,6 +82,8 @@ def main(argv):
     raise app.UsageError(
       f"{source} is no export, which --part and a weight file as --out are for."
     )
+  if _CONFIG.value is None:
+    raise app.UsageError(f"--config=configs/priorrg.py:{VARIANT} is needed.")
   options = dict(views=_VIEWS.value, tokenizer=_TOKENIZER.value)
   options["num_heads"] = dict(map(_head_count, _HEADS.value or ()))
   print(conversion.to_export(source, out, _CONFIG.value, **options))
