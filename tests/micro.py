@@ -167,10 +167,7 @@ def _compilation_cache(directory: pathlib.Path):
 
 def leaves(export: pathlib.Path) -> dict[str, np.ndarray]:
   """Every variable of an export, by path."""
-  shapes = checkpoint.variable_shapes(export)
-  abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes)
-  variables = checkpoint.load_variables(export, abstract)
-  return traverse_util.flatten_dict(variables, sep="/")
+  return traverse_util.flatten_dict(checkpoint.load_arrays(export), sep="/")
 
 
 def rows(stage: pathlib.Path) -> list[dict]:

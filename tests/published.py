@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from jaxrg import convert, models
+from jaxrg import convert
 
 KEYS = pathlib.Path(__file__).parent / "golden" / "published_keys.txt"
 STAGE_2 = ("layer_fusion.", "layer_norm_fusion.", "text_decoder.")
@@ -41,13 +41,4 @@ def converted(stage: int) -> tuple[dict, dict[str, tuple[int, ...]]]:
 @functools.cache
 def built(stage: int) -> dict[str, jax.ShapeDtypeStruct]:
   """The variables that the model of that config has, by path."""
-  model = models.build(converted(stage)[0])
-  arrays = lambda shape, dtype: jax.ShapeDtypeStruct((1, *shape), dtype)
-  image, text = arrays((518, 518, 1), np.uint8), arrays((100,), np.int32)
-  batch = dict(image=image, prior_image=image, has_prior=arrays((), bool))
-  batch |= dict.fromkeys(("view", "prior_view"), arrays((), np.int32))
-  for name in ("context", "report", "tokens"):
-    batch |= {name: text, f"{name}_mask": arrays((100,), bool)}
-  init = functools.partial(model.init, method={1: "contrast", 2: "__call__"}[stage])
-  variables = jax.eval_shape(init, jax.random.key(0), batch)
-  return traverse_util.flatten_dict(variables, sep="/")
+  return convert.variable_shapes(converted(stage)[0], stage, image_size=518)

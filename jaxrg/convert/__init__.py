@@ -47,9 +47,9 @@ def to_priorrg(
   and whole, without it what the model does not use is absent.
   """
   flat = traverse_util.flatten_dict(dict(variables), sep="/")
-  stage = 2 if "params/decoder/positions" in flat else 1
   # On the way back the arrays themselves tell the heads.
-  return tables.to_theirs(authors.table(stage, **authors.HEADS), flat, dropped)
+  table = authors.table(_stage(flat), **authors.HEADS)
+  return tables.to_theirs(table, flat, dropped)
 
 
 def dropped(state: State) -> dict[str, np.ndarray]:
@@ -70,11 +70,8 @@ def dinov2(state: State, *, num_heads: int = 12, image_size: int | None = None) 
 
 def bert(state: State, *, num_heads: int = 12, num_layers: int | None = None) -> dict:
   """The params of our `Bert`, of a BERT state dict, cut to its first layers."""
-  state = backbones.bare(state)
-  if num_layers is not None:
-    state = backbones.first_layers(state, num_layers)
-  flat = tables.to_ours(backbones.bert(num_heads), state)
-  return traverse_util.unflatten_dict(flat, sep="/")
+  state = backbones.first_layers(backbones.bare(state), num_layers)
+  return _to_ours(backbones.bert(num_heads), state)
 
 
 def gpt2(state: State, *, num_heads: int = 12, num_layers: int | None = None) -> dict:
@@ -82,12 +79,9 @@ def gpt2(state: State, *, num_heads: int = 12, num_layers: int | None = None) ->
 
   Where that has no cross-attention, as DistilGPT2, neither has the result.
   """
-  state = backbones.bare(state)
-  if num_layers is not None:
-    state = backbones.first_layers(state, num_layers)
+  state = backbones.first_layers(backbones.bare(state), num_layers)
   crossed = any(".crossattention." in key for key in state)
-  flat = tables.to_ours(backbones.gpt2(num_heads, cross_attention=crossed), state)
-  return traverse_util.unflatten_dict(flat, sep="/")
+  return _to_ours(backbones.gpt2(num_heads, cross_attention=crossed), state)
 
 
 def to_dinov2(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -106,6 +100,10 @@ def to_gpt2(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
   return _to_theirs(backbones.gpt2(1, cross_attention=crossed), params)
 
 
+def _to_ours(table: Table, state: State) -> dict:
+  return traverse_util.unflatten_dict(tables.to_ours(table, state), sep="/")
+
+
 def _to_theirs(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
   return tables.to_theirs(table, traverse_util.flatten_dict(params, sep="/"))
 
@@ -120,10 +118,14 @@ def _authors_table(state: State, num_heads: Mapping[str, int]) -> tuple[Table, d
   return authors.table(stage, **heads), heads
 
 
+def _stage(flat: Mapping[str, Any]) -> int:
+  """Which stage has these variables: only the second has a decoder."""
+  return 2 if "params/decoder/positions" in flat else 1
+
+
 def _check_shapes(config: dict, flat: State, table: Table, image_size: int) -> None:
   """Raises ValueError naming the key whose shape the others contradict."""
-  stage = 2 if "params/decoder/positions" in flat else 1
-  shapes = variable_shapes(config, stage, image_size)
+  shapes = variable_shapes(config, _stage(flat), image_size)
   for path, x in flat.items():
     if path not in shapes or shapes[path].shape != x.shape:
       source = tables.source_of(table, path)

@@ -37,8 +37,10 @@ def bare(state: State) -> State:
   return {name(key): value for key, value in state.items()}
 
 
-def first_layers(state: State, count: int) -> State:
-  """The state dict of a model cut to its first layers."""
+def first_layers(state: State, count: int | None) -> State:
+  """The state dict of a model cut to its first layers, or of all, where None."""
+  if count is None:
+    return state
   layer = re.compile(r"(?:encoder\.layer|h)\.(\d+)\.")
   beyond = lambda key: (match := layer.match(key)) and int(match[1]) >= count
   return {key: value for key, value in state.items() if not beyond(key)}
