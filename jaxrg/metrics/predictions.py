@@ -82,6 +82,23 @@ def _are_facts(truth) -> bool:
   )
 
 
+def patients(rows: Sequence[Mapping]) -> list[str]:
+  """Whose each study is: the units of resampling."""
+  return [str(row.get("patient_id") or row["id"]) for row in rows]
+
+
+def with_prior(rows: Sequence[Mapping]) -> np.ndarray:
+  """Whether each study has a prior (n,); every one where no row says so.
+
+  A row says so by `has_prior`, else by a `prior_report`.
+  """
+  if not any("has_prior" in row or "prior_report" in row for row in rows):
+    return np.ones(len(rows), bool)
+  return np.array(
+    [bool(row.get("has_prior", row.get("prior_report"))) for row in rows], bool
+  )
+
+
 def write(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
   """Writes the studies whole or not at all, readable by their owner only."""
   lines = (

@@ -45,12 +45,16 @@ def score(
   """
   predictions.check(rows)
   outputs = [row["prediction"] for row in rows]
-  options = {"clusters": _patients(rows), "resamples": resamples, "seed": seed}
+  options = {
+    "clusters": predictions.patients(rows),
+    "resamples": resamples,
+    "seed": seed,
+  }
   counts = {"n": len(rows), "n_unique": len(set(outputs))}
   metrics = counts | {
     "n_empty": sum(not text.strip() for text in outputs),
     "n_patients": len(set(options["clusters"])),
-    "n_with_prior": int(with_prior(rows).sum()),
+    "n_with_prior": int(predictions.with_prior(rows).sum()),
     "words": float(np.mean([len(text.split()) for text in outputs])),
     "reference_words": float(np.mean([len(row["reference"].split()) for row in rows])),
     "resampling": {
@@ -87,7 +91,7 @@ def prior_effect(
   recall, unchanged_f1, difference (to the first; value, low, high, p).
   """
   first = next(iter(runs.values()))
-  rows = [row for row, has in zip(first, with_prior(first)) if has]
+  rows = [row for row, has in zip(first, predictions.with_prior(first)) if has]
   if not rows:
     raise ValueError("What the prior does cannot be told: no study has a prior.")
   claims = {}
@@ -100,7 +104,11 @@ def prior_effect(
     claims["constant answer"] = [constant] * len(rows)
 
   truth, _ = clinical.true_changes(rows, reader)
-  options = {"clusters": _patients(rows), "resamples": resamples, "seed": seed}
+  options = {
+    "clusters": predictions.patients(rows),
+    "resamples": resamples,
+    "seed": seed,
+  }
   statistics = {
     name: clinical.change_statistics(claim, truth) for name, claim in claims.items()
   }
@@ -116,22 +124,6 @@ def prior_effect(
       distance = intervals.paired(outcomes, reference, clinical.f1, **options)
       effect[name]["difference"] = distance._asdict()
   return effect
-
-
-def with_prior(rows: Sequence[Record]) -> np.ndarray:
-  """Whether each study has a prior (n,); every one where no row says so.
-
-  A row says so by `has_prior`, else by a `prior_report`.
-  """
-  if not any("has_prior" in row or "prior_report" in row for row in rows):
-    return np.ones(len(rows), bool)
-  return np.array(
-    [bool(row.get("has_prior", row.get("prior_report"))) for row in rows], bool
-  )
-
-
-def _patients(rows: Sequence[Record]) -> list[str]:
-  return [str(row.get("patient_id") or row["id"]) for row in rows]
 
 
 def _language(
@@ -223,10 +215,10 @@ def _labels(
 
 
 def _changes(rows: Sequence[Record], reader: Reader, options: Mapping) -> dict | None:
-  rows = [row for row, has in zip(rows, with_prior(rows)) if has]
+  rows = [row for row, has in zip(rows, predictions.with_prior(rows)) if has]
   if not rows:
     return None
-  options = {**options, "clusters": _patients(rows)}
+  options = {**options, "clusters": predictions.patients(rows)}
   truth, source = clinical.true_changes(rows, reader)
   outputs = [row["prediction"] for row in rows]
   claimed = clinical.read_changes(outputs, reader)

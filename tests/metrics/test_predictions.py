@@ -86,3 +86,15 @@ def test_other_encodings(tmp_path):
   path.write_bytes(b'{"id": "\xe9"}')
   with pytest.raises(ValueError, match="line 1: not UTF-8"):
     predictions.read(path)
+
+
+def test_who_has_a_prior():
+  unknown = [{"id": "a"}, {"id": "b"}]
+  np.testing.assert_array_equal(predictions.with_prior(unknown), [True, True])
+  unknown[0]["prior_report"] = "edema."
+  np.testing.assert_array_equal(predictions.with_prior(unknown), [True, False])
+
+
+def test_a_study_without_a_patient_is_its_own():
+  rows = [{"id": "a", "patient_id": 7}, {"id": "b", "patient_id": ""}, {"id": "c"}]
+  assert predictions.patients(rows) == ["7", "b", "c"]
