@@ -1,4 +1,4 @@
-"""From studies to reports: what validation, evaluate and generate share."""
+"""From studies to reports and embeddings: what several verbs and stages share."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -7,11 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from data_pipelines.loader import Record
-from jaxrg import decode, sharding, tokenizers
+from jaxrg import decode, losses, sharding, tokenizers
 from jaxrg.tokenizers import Tokenizer
 
 TEXTS = ("context", "report", "tokens")  # Each with its `*_mask`.
@@ -117,8 +116,43 @@ def write_reports(
     ids.append(generate(variables, rows)[0])
     index.append(rows["index"])
     valid.append(rows["valid"])
-  gather = lambda xs: multihost_utils.process_allgather(jnp.concatenate(xs), tiled=True)
-  ids, index, valid = gather(ids), gather(index), gather(valid)
+  ids, index, valid = map(sharding.gather, (ids, index, valid))
   return {
     int(i): tokenizer.decode(row) for row, i, real in zip(ids, index, valid) if real
   }
+
+
+def make_embed(
+  model: nn.Module,
+) -> Callable[[Any, Mapping[str, jax.Array]], tuple[jax.Array, jax.Array]]:
+  """The jitted `(variables, batch) -> (images, reports)`, rows of length one (b d).
+
+  Images are embedded with their priors and contexts, as stage 1 contrasts them.
+  """
+
+  def embed(variables, batch):
+    image, report, _ = model.apply(variables, batch, method="contrast")
+    return losses.unit(image), losses.unit(report)
+
+  return jax.jit(embed)
+
+
+def embed_all(
+  embed: Callable,
+  variables: Any,
+  batches: Iterable[Mapping[str, np.ndarray]],
+  mesh: Mesh,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Embeddings of images and of reports (n d), in the order of the studies.
+
+  Every process gets all of them.
+  """
+  images, reports, valid = [], [], []
+  for batch in batches:
+    rows = sharding.to_global(dict(batch), mesh)
+    image, report = embed(variables, rows)
+    images.append(image)
+    reports.append(report)
+    valid.append(rows["valid"])
+  images, reports, valid = map(sharding.gather, (images, reports, valid))
+  return images[valid], reports[valid]

@@ -43,14 +43,18 @@ def contrastive(model: nn.Module, positives: str = "study") -> Objective:
 
   def objective(params, extra, batch, key):
     output, extra = _apply(model, params, extra, batch, key, "contrast")
-    image, report, scale = output
-    group = batch[positives]
-    positive = (group[:, None] == group[None, :]).all(axis=-1)
-    valid = batch.get("valid")
-    loss = losses.contrastive(image, report, scale, positive, valid)
-    return loss, (extra, {"temperature": 1 / scale})
+    loss = contrast_loss(output, batch, positives)
+    return loss, (extra, {"temperature": 1 / output[-1]})
 
   return objective
+
+
+def contrast_loss(output, batch, positives: str) -> jax.Array:
+  """The loss of what a model's `contrast` gives for a batch: image, report, scale."""
+  image, report, scale = output
+  group = batch[positives]
+  positive = (group[:, None] == group[None, :]).all(axis=-1)
+  return losses.contrastive(image, report, scale, positive, batch.get("valid"))
 
 
 def generation(model: nn.Module) -> Objective:

@@ -8,12 +8,15 @@ those names. Models see neither.
 import itertools
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.linen import spmd
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.tree_util import DictKey
@@ -120,6 +123,11 @@ def to_global(batch: Any, mesh: Mesh) -> Any:
   """Assembles a global batch from the rows that this process loaded."""
   place = batch_sharding(mesh)
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, x), batch)
+
+
+def gather(arrays: Sequence[jax.Array]) -> np.ndarray:
+  """The rows of global arrays, one array after another, on every process."""
+  return multihost_utils.process_allgather(jnp.concatenate(arrays), tiled=True)
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
