@@ -140,6 +140,7 @@ def thorax() -> ml_collections.ConfigDict:
     accumulation=1,
     early_stop=15,
     select_on="validation",
+    select_by="loss",  # Or "retrieval".
     optim=dict(optim),
   )
   # logit_scale has no part in this stage.

@@ -17,6 +17,7 @@ from jaxrg.tokenizers import Tokenizer
 
 # On `test` a model is chosen by what it is then judged by, as the published one was.
 SELECT_ON = ("validation", "test")
+SELECT_BY = ("loss", "retrieval")  # What stage 1's best state is best at.
 TOKENIZERS = ("trained", "gpt2")  # A vocabulary of the data's own, and GPT-2's.
 
 
@@ -167,7 +168,7 @@ def _check_recipe(config: ml_collections.ConfigDict, name: str) -> None:
   recipe = config[name]
   choices = {"objective": tuple(objectives.METHODS), "select_on": SELECT_ON}
   if recipe.objective == "contrastive":
-    choices["positives"] = objectives.POSITIVES
+    choices |= {"positives": objectives.POSITIVES, "select_by": SELECT_BY}
   for key, known in choices.items():
     if recipe[key] not in known:
       raise ValueError(

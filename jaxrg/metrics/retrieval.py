@@ -114,7 +114,7 @@ def score_instances(
   names = [f"recall_at_{k}" for k in ranks]
   return {"protocol": protocol} | {
     direction: _means(names, recall(*sides, texts, ranks), options)
-    for direction, sides in _directions(image, report)
+    for direction, sides in directions(image, report)
   }
 
 
@@ -145,7 +145,7 @@ def score_categories(
   names = [f"precision_at_{k}" for k in depths]
   return {"protocol": protocol} | {
     direction: _means(names, precision(*sides, classes, depths), options)
-    for direction, sides in _directions(image, report)
+    for direction, sides in directions(image, report)
   }
 
 
@@ -164,7 +164,8 @@ def exclusive_class(labels: Sequence[int]) -> str:
   return name if said == {name: PRESENT} and name in CLASSES else ""
 
 
-def _directions(image, report):
+def directions(image: np.ndarray, report: np.ndarray):
+  """Each direction's name, with its queries and candidates."""
   return (IMAGE_TO_REPORT, (image, report)), (REPORT_TO_IMAGE, (report, image))
 
 
