@@ -4,16 +4,18 @@ Everything is counted per report first, as true positives, false positives and
 false negatives, so that any subset, average or resample is a sum.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence, Set
 from typing import Protocol
 
 import numpy as np
 
 from data_pipelines.findings import CHANGED
-from data_pipelines.records import LABELS, PRESENT, UNCERTAIN, UNMENTIONED
+from data_pipelines.records import LABELS, PRESENT, UNCERTAIN, UNMENTIONED, Fact
 
 # How an uncertain label is read. CheXbert's "rrg" mode, and so PriorRG: positive.
 UNCERTAIN_AS = {"positive": (PRESENT, UNCERTAIN), "negative": (PRESENT,)}
+LABELER = "rules"  # Of `data_pipelines.findings`; never to be taken for CheXbert.
 GROUND_TRUTH = "ground truth"  # As against what is read from the references.
 UNCHANGED = ("unchanged",)
 
@@ -23,6 +25,8 @@ Record = Mapping  # A line of predictions.jsonl; see `predictions`.
 
 class Reader(Protocol):
   """What reads a report: the module `data_pipelines.findings`, or a stand-in."""
+
+  def read(self, text: str) -> Sequence[Fact]: ...
 
   def labels(self, text: str) -> np.ndarray: ...
 
@@ -44,6 +48,12 @@ def read_changes(texts: Sequence[str], reader: Reader) -> list[Set[Change]]:
   """All that the texts say is changed or unchanged; one that recurs is read once."""
   kinds = (*CHANGED, *UNCHANGED)
   known = {text: frozenset(reader.changes(text, kinds)) for text in set(texts)}
+  return [known[text] for text in texts]
+
+
+def read_facts(texts: Sequence[str], reader: Reader) -> list[Sequence[Fact]]:
+  """All that the texts state; one that recurs is read once."""
+  known = {text: tuple(reader.read(text)) for text in set(texts)}
   return [known[text] for text in texts]
 
 
@@ -69,6 +79,21 @@ def true_changes(
   own = [record.get("truth") for record in records]
   changes = [b if a is None else changes_of(a) for a, b in zip(own, read)]
   return changes, _source([facts is not None for facts in own])
+
+
+def true_facts(
+  records: Sequence[Record], reader: Reader
+) -> tuple[list[Sequence[Fact]], str]:
+  """The facts that are so, and where they are from.
+
+  Those of a record's own `truth`, else what the reader finds in its reference.
+  """
+  read = read_facts([record["reference"] for record in records], reader)
+  own = [record.get("truth") for record in records]
+  names = [field.name for field in dataclasses.fields(Fact)]
+  typed = lambda fact: Fact(**{name: fact[name] for name in names if name in fact})
+  facts = [b if a is None else tuple(map(typed, a)) for a, b in zip(own, read)]
+  return facts, _source([truth is not None for truth in own])
 
 
 def changes_of(facts: Sequence[Mapping]) -> Set[Change]:
@@ -122,19 +147,19 @@ def _outcomes(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def precision(outcomes: np.ndarray) -> np.ndarray:
   """Of outcomes (... 3); 0 where nothing was claimed."""
   true, wrong, _ = np.moveaxis(outcomes, -1, 0)
-  return _ratio(true, true + wrong)
+  return ratio(true, true + wrong)
 
 
 def recall(outcomes: np.ndarray) -> np.ndarray:
   """Of outcomes (... 3); 0 where nothing was there to be found."""
   true, _, missed = np.moveaxis(outcomes, -1, 0)
-  return _ratio(true, true + missed)
+  return ratio(true, true + missed)
 
 
 def f1(outcomes: np.ndarray) -> np.ndarray:
   """Of outcomes (... 3); 0 where nothing was claimed and nothing was there."""
   true, wrong, missed = np.moveaxis(outcomes, -1, 0)
-  return _ratio(2 * true, 2 * true + wrong + missed)
+  return ratio(2 * true, 2 * true + wrong + missed)
 
 
 def micro_f1(outcomes: np.ndarray) -> np.ndarray:
@@ -145,7 +170,7 @@ def micro_f1(outcomes: np.ndarray) -> np.ndarray:
 def macro(measure, outcomes: np.ndarray) -> np.ndarray:
   """Mean of a measure over the labels (... 14 3) that occur in the truth."""
   occurs = support(outcomes) > 0
-  return _ratio((measure(outcomes) * occurs).sum(-1), occurs.sum(-1))
+  return ratio((measure(outcomes) * occurs).sum(-1), occurs.sum(-1))
 
 
 def macro_f1(outcomes: np.ndarray) -> np.ndarray:
@@ -158,6 +183,7 @@ def support(outcomes: np.ndarray) -> np.ndarray:
   return outcomes[..., 0] + outcomes[..., 2]
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+  """Their quotient; 0 where there is nothing to divide by."""
   part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
   return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

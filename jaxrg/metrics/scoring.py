@@ -26,8 +26,6 @@ from jaxrg.metrics import clinical, intervals, nlg, predictions
 from jaxrg.metrics.clinical import Change, Reader, Record
 from jaxrg.metrics.protocols import PROTOCOLS, Protocol, Truncation
 
-LABELER = "rules"  # Of `data_pipelines.findings`; never to be taken for CheXbert.
-
 
 def score(
   rows: Sequence[Record],
@@ -184,7 +182,7 @@ def _labels(
     }
   return {
     "protocol": {
-      "labeler": LABELER,
+      "labeler": clinical.LABELER,
       "truth": source,
       "uncertain": f"as {uncertain}",
       "macro": f"over the {int((support > 0).sum())} labels that occur in the truth",
@@ -225,7 +223,7 @@ def _changes(rows: Sequence[Record], reader: Reader, options: Mapping) -> dict |
   read = clinical.read_changes([row["reference"] for row in rows], reader)
   result = {
     "protocol": {
-      "labeler": LABELER,
+      "labeler": clinical.LABELER,
       "truth": source,
       "changes": "finding, side, one of " + ", ".join(clinical.CHANGED),
       "n": len(rows),

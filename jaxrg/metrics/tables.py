@@ -52,8 +52,27 @@ def text(
 ) -> str:
   """The tables for a terminal of WIDTH columns."""
   return "\n\n".join(
-    _render(table) for table in tables(metrics, baselines, priors, name=name)
+    render(table) for table in tables(metrics, baselines, priors, name=name)
   )
+
+
+def causes(scores: Mapping) -> Table:
+  """The table of what `causes.score` gives."""
+  protocol = scores["protocol"]
+  asked = "; ".join(f"{name}: {of}" for name, of in protocol["asked"].items())
+  note = (
+    "What the report takes the opacities of the truth for. "
+    f"{asked}. Labeler: {protocol['labeler']}; truth: {protocol['truth']}."
+  )
+  best = [scores[name]["ceiling"] for name in protocol["asked"]]
+  ceiled = None not in best
+  rows = []
+  for name, ceiling in zip(protocol["asked"], best):
+    row = scores[name]
+    cells = _row(name, [row["accuracy"]], ceiling, ceiled)
+    rows.append((*cells, str(row["n"])))
+  columns = _ceiled(["accuracy [95 %]"], best if ceiled else None)
+  return Table("What only the context decides", note, [*columns, "of"], rows)
 
 
 def _outputs(scores: Mapping[str, Mapping]) -> Table:
@@ -198,7 +217,7 @@ def _number(value: float | Mapping, interval: bool = False) -> str:
   return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
-def _render(table: Table) -> str:
+def render(table: Table) -> str:
   """A table in at most WIDTH columns; what does not fit moves to a second block."""
   widths = [
     max(
