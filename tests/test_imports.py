@@ -123,6 +123,14 @@ def test_metrics_need_no_model(name):
   assert not [i for i in IMPORTS[name] if within(i, "jax", "flax")]
 
 
+@pytest.mark.parametrize(
+  "name", ["nlg", "clinical", "causes", "errors", "retrieval", "intervals"]
+)
+def test_a_measure_knows_nothing_of_who_collects_them(name):
+  collectors = {f"jaxrg.metrics.{n}" for n in ("scoring", "tables", "agreement")}
+  assert not ours(f"jaxrg.metrics.{name}") & collectors
+
+
 @pytest.mark.parametrize("name", ["objectives", "optim", "state", "checkpoint"])
 def test_the_step_knows_nothing_of_data_or_configs(name):
   strangers = ("data_pipelines", "configs", "jaxrg.models")

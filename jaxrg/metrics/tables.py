@@ -56,6 +56,29 @@ def text(
   )
 
 
+def errors(scores: Mapping) -> Table:
+  """The table of what `errors.score` gives."""
+  protocol = scores["protocol"]
+  groups = {group: row for group, row in scores.items() if row and "about" in row}
+  about = " ".join(f"{_words(name)}: {row['about']}." for name, row in groups.items())
+  note = (
+    f"{protocol['n']} reports, {protocol['n_with_prior']} with a prior; labeler: "
+    f"{protocol['labeler']}; truth: {protocol['truth']}. {about}"
+  )
+  rows = [
+    (
+      f"{_words(group)}: {_words(outcome)}",
+      _number(cell, interval=True),
+      str(cell["count"]),
+      str(row["n"]),
+    )
+    for group, row in groups.items()
+    for outcome, cell in row.items()
+    if isinstance(cell, Mapping)
+  ]
+  return Table("Errors", note, ["share [95 %]", "count", "of"], rows)
+
+
 def causes(scores: Mapping) -> Table:
   """The table of what `causes.score` gives."""
   protocol = scores["protocol"]
@@ -73,6 +96,10 @@ def causes(scores: Mapping) -> Table:
     rows.append((*cells, str(row["n"])))
   columns = _ceiled(["accuracy [95 %]"], best if ceiled else None)
   return Table("What only the context decides", note, [*columns, "of"], rows)
+
+
+def _words(name: str) -> str:
+  return name.replace("_", " ")
 
 
 def _outputs(scores: Mapping[str, Mapping]) -> Table:
