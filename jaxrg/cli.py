@@ -1,6 +1,7 @@
 """How every verb ends: 0, or one line that says what was wrong and status 1."""
 
 import logging as python_logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ INTENDED_USE = "Research only: not a medical device, not for patient care."
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """`app.run`, with errors a user can mend as one line; --verbosity=1 shows where."""
+  _ask_for_huge_pages()
 
   def guarded(argv):
     if logging.get_verbosity() < logging.DEBUG:
@@ -25,6 +27,18 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       return 1
 
   app.run(guarded, flags_parser=_parse)
+
+
+def _ask_for_huge_pages() -> None:
+  """Starts the program anew, the same process, with memory in pages of 2 MB.
+
+  XLA on CPUs asks the system for its buffers anew in every step, and in pages of 4 kB
+  a quarter of a small model's step is spent on that. glibc reads this setting but once,
+  before the first line of Python.
+  """
+  if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

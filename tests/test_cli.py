@@ -41,3 +41,17 @@ def test_faults_of_ours_keep_their_traceback(request):
 def test_status(request):
   assert end_of("pass", root=request.config.rootpath) == (0, "")
   assert end_of("return 3", root=request.config.rootpath) == (3, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
+def test_memory_comes_in_huge_pages_unless_the_user_says_otherwise(
+  request, monkeypatch
+):
+  monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+  show = "import os, sys; raise ValueError(os.environ['GLIBC_TUNABLES'] + str(argv[1:]))"
+  root = request.config.rootpath
+  _, stderr = end_of(show, "a b", root=root)
+  assert stderr == "error: glibc.malloc.hugetlb=1['a b']\n"
+  monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+  _, stderr = end_of(show, root=root)
+  assert stderr == "error: glibc.malloc.check=0[]\n"
