@@ -16,6 +16,7 @@ from data_pipelines import images, records
 
 Record = dict[str, Any]
 Encode = Callable[[Record], dict[str, np.ndarray]]
+Edit = Callable[[int, Record], Record]
 
 REMEDY = (
   "Rebuild the data set, or leave such records out of training with "
@@ -28,8 +29,9 @@ class Studies:
 
   Images come in `image_size`, whatever they are stored in. `views` name the rows of the
   view embedding; a film with another view is read as unk, and `unknown_views` notes it
-  by its index. `priors` may replace the priors that the records name, one index a
-  record, -1 for none: that is how a test denies or swaps them.
+  by its index. `edit` gets the index and the record of a study and returns the record
+  as the model shall see it (`interventions` has some). A prior, the edited record's
+  too, is the film of its own record as it is stored, whatever `edit` makes of that one.
   """
 
   def __init__(
@@ -39,9 +41,9 @@ class Studies:
     *,
     image_size: int,
     views: Sequence[str],
-    priors: np.ndarray | None = None,
+    edit: Edit | None = None,
   ):
-    self._source, self._encode, self._priors = source, encode, priors
+    self._source, self._encode, self._edit = source, encode, edit
     self._image_size, self._views = image_size, tuple(views)
     self.unknown_views: dict[int, str] = {}
 
@@ -61,12 +63,14 @@ class Studies:
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     record = _with_report(parse(self._source, index))
-    prior = record["prior"] if self._priors is None else self._priors[index]
+    if self._edit is not None:
+      record = self._edit(index, record)
+    prior = int(record["prior"])
     has_prior = prior >= 0
     image, view = self._film(index, record)
     prior_image, prior_view = np.zeros_like(image), self._views.index("unk")
     if has_prior:
-      prior_image, prior_view = self._film(int(prior), parse(self._source, int(prior)))
+      prior_image, prior_view = self._film(prior, parse(self._source, prior))
     return {
       "index": np.int32(index),
       "study": _key(record["study_id"]),

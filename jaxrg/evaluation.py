@@ -6,10 +6,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 from etils import epath
 
-from data_pipelines import datasets, findings, loader, records
+from data_pipelines import datasets, findings, interventions, loader, records
 from jaxrg import exports, inference, report, sharding, tokenizers
 from jaxrg.metrics import baselines, clinical, predictions, scoring, tables
 from jaxrg.metrics.protocols import Truncation
@@ -50,13 +49,13 @@ def evaluate(
     )
     encode = inference.make_encode(export.tokenizer, **config.text)
 
-    def decode(priors: np.ndarray | None) -> list[dict]:
+    def decode(edit: loader.Edit | None = None) -> list[dict]:
       studies = loader.Studies(
         source,
         encode,
         image_size=config.data.image_size,
         views=config.data.views,
-        priors=priors,
+        edit=edit,
       )
       batches = loader.eval_batches(
         studies,
@@ -69,10 +68,12 @@ def evaluate(
       )
       return [_row(record, reports[i]) for i, record in enumerate(meta)]
 
-    rows = decode(None)
+    rows = decode()
     runs = {TRUE: rows}
     if any(row["has_prior"] for row in rows):
-      runs |= {OTHER: decode(other_priors(meta)), NONE: decode(np.full(len(meta), -1))}
+      other = interventions.other_patients_prior(meta)
+      none = interventions.without(("prior",))
+      runs |= {OTHER: decode(other.edit), NONE: decode(none)}
   if jax.process_index() != 0:
     return ""
   out.mkdir(parents=True, exist_ok=True)
@@ -128,23 +129,6 @@ def _score(rows, runs, source, train, out, config, include_text, truncation) -> 
 def table(scores: Mapping[str, Any]) -> str:
   """The score table of what `metrics.json` holds."""
   return tables.text(scores["metrics"], scores["baselines"], scores["priors"])
-
-
-def other_priors(meta: Sequence[Mapping[str, Any]]) -> np.ndarray:
-  """For each record that has a prior, the prior of another patient; else -1.
-
-  The same exchange every time: a turn of the list by half, and on until the patient
-  differs.
-  """
-  owners = [i for i, record in enumerate(meta) if record["prior"] >= 0]
-  priors = np.full(len(meta), -1)
-  for place, i in enumerate(owners):
-    for turn in range(len(owners)):
-      other = owners[(place + len(owners) // 2 + turn) % len(owners)]
-      if meta[other]["patient_id"] != meta[i]["patient_id"]:
-        priors[i] = meta[other]["prior"]
-        break
-  return priors
 
 
 def _truncation(config: Any, tokenizer: Tokenizer) -> Truncation | None:

@@ -133,28 +133,6 @@ def test_films_with_an_unknown_view_are_counted(miniature, finished, tmp_path, c
   assert f"were read as unk: LATERAL ({count})\n" in capsys.readouterr().out
 
 
-def meta(*patients):
-  """Records 0, 1, ...; each patient's later records have the one before as prior."""
-  rows = []
-  for i, patient in enumerate(patients):
-    known = i > 0 and patients[i - 1] == patient
-    rows.append({"patient_id": patient, "prior": np.int64(i - 1 if known else -1)})
-  return rows
-
-
-def test_other_priors_are_of_other_patients():
-  rows = meta(*"aaabbbbccddd")
-  exchanged = evaluation.other_priors(rows)
-  assert exchanged.tolist() == evaluation.other_priors(rows).tolist()
-  for row, prior in zip(rows, exchanged):
-    assert (prior >= 0) == (row["prior"] >= 0)
-    assert prior < 0 or rows[prior]["patient_id"] != row["patient_id"]
-
-
-def test_a_patient_alone_has_nobody_to_exchange_with():
-  assert evaluation.other_priors(meta("a", "a", "a")).tolist() == [-1, -1, -1]
-
-
 def test_reports_of_padding_are_dropped(finished):
   del finished
   tokenizer = type("", (), {"decode": lambda self, ids: str(int(ids[0]))})()

@@ -46,14 +46,14 @@ def source(damaged=()):
   return Source([raw_record(i) for i in range(COUNT)], damaged)
 
 
-def studies_of(rows, *, image_size=SIZE, views=records.VIEWS, priors=None):
+def studies_of(rows, *, image_size=SIZE, views=records.VIEWS, edit=None):
   encode = lambda record: {"length": np.int32(len(record["findings"]))}
-  options = dict(image_size=image_size, views=views, priors=priors)
+  options = dict(image_size=image_size, views=views, edit=edit)
   return loader.Studies(rows, encode, **options)
 
 
-def studies(damaged=(), priors=None):
-  return studies_of(source(damaged), priors=priors)
+def studies(damaged=(), edit=None):
+  return studies_of(source(damaged), edit=edit)
 
 
 def train_batches(count, **kwargs):
@@ -193,11 +193,29 @@ def test_views_of_a_study_share_its_key():
 
 
 def test_priors_can_be_denied_and_exchanged():
-  denied = studies(priors=np.full(COUNT, -1))
+  denied = studies(edit=lambda index, record: record | {"prior": np.int64(-1)})
   assert not any(denied[i]["has_prior"] for i in range(COUNT))
-  exchanged = studies(priors=np.arange(COUNT)[::-1])[5]
+  turned = lambda index, record: record | {"prior": np.int64(COUNT - 1 - index)}
+  exchanged = studies(edit=turned)[5]
   assert exchanged["has_prior"]
   assert (exchanged["prior_image"] == COUNT - 5).all()
+  assert exchanged["prior_view"] == records.VIEWS.index("LATERAL")
+
+
+def test_an_edit_is_of_the_current_study_alone():
+  """What it makes of a record is not what others have as their prior."""
+  changes = {"view": "AP", "findings": "Short."}
+
+  def edit(index, record):
+    image = np.full_like(record["image"], 200 + index)
+    return record | changes | {"image": image}
+
+  plain, edited = studies()[5], studies(edit=edit)[5]
+  assert (edited["image"] == 205).all()
+  assert edited["view"] == records.VIEWS.index("AP")
+  assert edited["length"] == len("Short.")
+  for name in ("prior_image", "prior_view", "has_prior", "study", "patient", "index"):
+    np.testing.assert_array_equal(edited[name], plain[name])
 
 
 @pytest.mark.parametrize("index", [7, 8], ids=["itself", "its prior"])
