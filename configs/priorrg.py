@@ -42,6 +42,7 @@ def thorax() -> ml_collections.ConfigDict:
     views=("PA", "AP", "LATERAL", "LL", "unk", "AP AXIAL", "PA LLD"),
     data_dir=placeholder(str),  # None: as tfds decides.
     skip_damaged=False,
+    without=(),  # Of "prior" and "context", what the model never sees.
   )
   # A vocabulary of the data's own; GPT-2's 50,257 entries cost more than the rest.
   config.tokenizer = dict(name="trained", vocab_size=512)

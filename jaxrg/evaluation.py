@@ -48,14 +48,15 @@ def evaluate(
       length_penalty=config.decode.length_penalty,
     )
     encode = inference.make_encode(export.tokenizer, **config.text)
+    without = interventions.without(config.data.without)
 
-    def decode(edit: loader.Edit | None = None) -> list[dict]:
+    def decode(*edits: loader.Edit) -> list[dict]:
       studies = loader.Studies(
         source,
         encode,
         image_size=config.data.image_size,
         views=config.data.views,
-        edit=edit,
+        edit=interventions.in_turn(*edits, without),
       )
       batches = loader.eval_batches(
         studies,
@@ -70,7 +71,7 @@ def evaluate(
 
     rows = decode()
     runs = {TRUE: rows}
-    if any(row["has_prior"] for row in rows):
+    if any(row["has_prior"] for row in rows) and "prior" not in config.data.without:
       other = interventions.other_patients_prior(meta)
       none = interventions.without(("prior",))
       runs |= {OTHER: decode(other.edit), NONE: decode(none)}
@@ -111,6 +112,7 @@ def _score(rows, runs, source, train, out, config, include_text, truncation) -> 
   # Composed data is nobody's; of credentialed data the page shows no text or image.
   if include_text is None:
     include_text = config.data.name.startswith("thorax")
+  gone = config.data.without
   report.write(
     out / "report.html",
     rows,
@@ -120,6 +122,7 @@ def _score(rows, runs, source, train, out, config, include_text, truncation) -> 
     baselines=beside,
     priors=priors,
     title=f"{config.paper} on {config.data.name}",
+    notes=[f"The model never sees: {', '.join(gone)}."] if gone else (),
   )
   scores = {"metrics": metrics, "baselines": beside, "priors": priors}
   predictions.write_private(out / "metrics.json", json.dumps(scores, indent=2) + "\n")

@@ -71,8 +71,8 @@ def read(directory: epath.PathLike, mesh: Mesh | None = None) -> Export:
     stage, step = facts["stage"], facts["step"]
     config = ml_collections.ConfigDict(facts["config"])
     model = models.build(config.model)
-    if "views" not in config.data:
-      raise KeyError("config.data.views")
+    if missing := {"views", "without"} - set(config.data):
+      raise KeyError(f"config.data.{min(missing)}")
   except (KeyError, AttributeError, TypeError) as error:
     raise ValueError(
       f"{directory / 'config.json'} fits no model here: {error}"
@@ -129,7 +129,7 @@ def model_card(
   config: ml_collections.ConfigDict, facts: Mapping[str, Any], scores: str = ""
 ) -> str:
   """The card of an export: what it is, what it saw, what it is for."""
-  converted = facts.get("converted_from")
+  converted, gone = facts.get("converted_from"), config.data.without
   lines = [
     f"# {config.paper} ({config.variant})",
     "",
@@ -138,6 +138,7 @@ def model_card(
     f"- Stage `{facts['stage']}`, step {facts['step']}, seed {config.seed}; "
     f"{facts['num_params']:,} parameters, computed in {config.model.dtype}.",
     f"- Views: {', '.join(config.data.views)}.",
+    *([f"- It never sees: {', '.join(gone)}."] if gone else []),
     "- `variables`: parameters and batch statistics; `config.json`: the recipe;",
     "  `tokenizer/`: loads with Hugging Face.",
   ]

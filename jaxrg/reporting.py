@@ -72,8 +72,14 @@ class Reporter:
     """The findings of one film; a view that is not given is the file's own, or unk.
 
     Raises ValueError or OSError, naming the file, where a film cannot be read, and
-    ValueError for a view that the model does not know.
+    ValueError for a view that the model does not know, or a part that it never sees.
     """
+    parts = {"prior": prior, "context": indication or history}
+    for part in self._export.config.data.without:
+      if parts[part]:
+        raise ValueError(
+          f"This model was trained without {part} (config.data.without); give it none."
+        )
     known = self._export.config.data.views
     for name, given in (("view", view), ("prior_view", prior_view)):
       if given is not None and given not in known:

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from data_pipelines import datasets, loader
+from data_pipelines import datasets, interventions, loader
 from jaxrg import inference, models, objectives, optim, sharding
 from jaxrg.tokenizers import Tokenizer
 
@@ -47,7 +47,11 @@ def prepare(
   source = datasets.load(config.data.name, "train", config.data.data_dir)
   encode = make_encode(config, name, tokenizer)
   studies = loader.Studies(
-    source, encode, image_size=config.data.image_size, views=config.data.views
+    source,
+    encode,
+    image_size=config.data.image_size,
+    views=config.data.views,
+    edit=interventions.without(config.data.without),
   )
   indices = _readable(studies, config.data.skip_damaged)
   check_count(config, name, len(indices))
@@ -92,6 +96,7 @@ def make_objective(
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError, naming the key, for what cannot be, before anything is made."""
   mesh = sharding.make_mesh(config.mesh)
+  interventions.without(config.data.without)
   for name in config.stages:
     if name not in config:
       raise ValueError(f"config.stages: the config has no section {name!r}.")

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from data_pipelines import datasets, findings, loader
+from data_pipelines import datasets, findings, interventions, loader
 from jaxrg import inference, objectives, sharding, stages
 from jaxrg.metrics import clinical, nlg, retrieval
 from jaxrg.metrics.protocols import PROTOCOLS
@@ -27,7 +27,11 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
   source = datasets.load(config.data.name, stage.recipe.select_on, config.data.data_dir)
   encode = stages.make_encode(config, stage.name, stage.tokenizer)
   studies = loader.Studies(
-    source, encode, image_size=config.data.image_size, views=config.data.views
+    source,
+    encode,
+    image_size=config.data.image_size,
+    views=config.data.views,
+    edit=interventions.without(config.data.without),
   )
   if stage.recipe.objective == "contrastive":
     reports = [loader.parse(source, i)["findings"] for i in range(len(source))]

@@ -133,6 +133,40 @@ def test_films_with_an_unknown_view_are_counted(miniature, finished, tmp_path, c
   assert f"were read as unk: LATERAL ({count})\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("parts", [("prior",), ("prior", "context")])
+def test_a_model_without_a_part_writes_as_if_no_study_had_it(
+  miniature, finished, tmp_path, monkeypatch, parts
+):
+  shutil.copytree(finished / "export", tmp_path / "export")
+  path = tmp_path / "export/config.json"
+  facts = json.loads(path.read_text())
+  facts["config"]["data"]["without"] = parts
+  path.write_text(json.dumps(facts))
+  assert verb(checkpoint=tmp_path / "export") == 0
+  rows = predictions.read(tmp_path / "eval/predictions.jsonl")
+  scores = json.loads((tmp_path / "eval/metrics.json").read_text())
+  full = json.loads((finished / "eval/metrics.json").read_text())
+  # Nothing is exchanged that is not seen; changes there are all the same.
+  assert scores["priors"] is None
+  changes, before = (s["metrics"]["changes"]["changed"] for s in (scores, full))
+  assert changes["n_true"] == before["n_true"] > 0
+  assert rows != predictions.read(finished / "eval/predictions.jsonl")
+  table = evaluation.table(scores)
+  assert "Changes since the prior" in table
+  assert "What the prior does" not in table
+  note = f"The model never sees: {', '.join(parts)}."
+  assert note in (tmp_path / "eval/report.html").read_text()
+  assert "never sees" not in (finished / "eval/report.html").read_text()
+
+  load = datasets.load
+  gone = {"prior": -1} | ({"indication": b"", "history": b""} if parts[1:] else {})
+  monkeypatch.setattr(datasets, "load", lambda *a: [r | gone for r in load(*a)])
+  out = tmp_path / "none"
+  assert verb(f"--out={out}", checkpoint=finished / "export") == 0
+  expected = predictions.read(out / "predictions.jsonl")
+  assert [r["prediction"] for r in rows] == [r["prediction"] for r in expected]
+
+
 def test_reports_of_padding_are_dropped(finished):
   del finished
   tokenizer = type("", (), {"decode": lambda self, ids: str(int(ids[0]))})()

@@ -83,6 +83,28 @@ def test_prior_context_and_view_reach_the_model(miniature, finished, film, monke
     np.testing.assert_array_equal(full[name], bare[name])
 
 
+@pytest.mark.parametrize(
+  ("part", "arguments"),
+  [
+    ("prior", ["--prior={film}"]),
+    ("context", ["--indication=Fever."]),
+    ("context", ["--history=Smoker."]),
+  ],
+)
+def test_a_part_that_the_model_never_sees(
+  miniature, finished, film, tmp_path, capsys, part, arguments
+):
+  shutil.copytree(finished / "export", tmp_path / "export")
+  path = tmp_path / "export/config.json"
+  facts = json.loads(path.read_text())
+  facts["config"]["data"]["without"] = [part]
+  path.write_text(json.dumps(facts))
+  given = [argument.format(film=film) for argument in arguments]
+  assert generate(tmp_path, film, *given) == 1
+  assert f"trained without {part} (config.data.without)" in one_line(capsys)
+  assert generate(tmp_path, film) == 0
+
+
 def test_a_view_that_the_model_does_not_know(miniature, finished, tmp_path, capsys):
   """The user's is refused; the file's own becomes unk, and that is said."""
   pytest.importorskip("pydicom")

@@ -87,6 +87,25 @@ def test_the_second_stage_goes_on_from_the_first(finished):
   assert 0 < np.abs(moved).max() < 0.02
 
 
+def test_a_model_without_parts_never_sees_them(miniature, monkeypatch, tmp_path):
+  """Not in training, not in validation, not in evaluation."""
+  seen, read = [], loader.Studies.__getitem__
+
+  def keep(studies, index):
+    seen.append(read(studies, index))
+    return seen[-1]
+
+  monkeypatch.setattr(loader.Studies, "__getitem__", keep)
+  runs.run(micro.get_config({"data.without": ("prior", "context")}), tmp_path)
+  assert {bool(example["has_prior"]) for example in seen} == {False}
+  assert not any(example["prior_image"].any() for example in seen)
+  assert len({example["context"].tobytes() for example in seen}) == 1
+  counts = sum(micro.COUNTS.values())
+  assert len({example["report"].tobytes() for example in seen}) > counts / 2
+  card = (tmp_path / "export/MODEL_CARD.md").read_text()
+  assert "- It never sees: prior, context.\n" in card
+
+
 def test_a_second_run_only_tells(finished, miniature, monkeypatch, capsys):
   def never(*args, **kwargs):
     pytest.fail("What is there was done again.")

@@ -61,6 +61,7 @@ def test_texts_are_those_of_the_stage(tokenizer, keep_end):
     ({"finetune.select_on": "train"}, "select_on 'train'; known: validation, test"),
     ({"pretrain.positives": "view"}, "positives 'view'; known: study, patient"),
     ({"pretrain.select_by": "recall"}, "select_by 'recall'; known: loss, retrieval"),
+    ({"data.without": ("image",)}, r"data\.without 'image'; known: prior, context"),
     ({"pretrain.context_length": 0}, r"context_length=0, but 1 is the least"),
     ({"pretrain.context_length": 99}, r"text\.max_length=24, .* 99 tokens"),
     ({"pretrain.optim.skip_unused": ("tmp/",)}, r"pretrain .*skip_unused.*'tmp/'"),
