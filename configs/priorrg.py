@@ -135,6 +135,7 @@ def thorax() -> ml_collections.ConfigDict:
   config.pretrain = dict(
     objective="contrastive",
     positives="study",  # Or "patient".
+    group_views=False,
     context_length=48,
     num_epochs=3,
     batch_size=64,

@@ -5,8 +5,11 @@ same way everywhere, and process p of P reads rows p*B/P to (p+1)*B/P of each gl
 batch of B. No iterator state exists; a run resumes by starting at its step.
 """
 
+import collections
+import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -143,10 +146,16 @@ def train_stream(
   seed: int,
   start_step: int = 0,
   indices: Sequence[int] | None = None,
+  groups: Sequence[Hashable] | None = None,
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[Mapping[str, np.ndarray]]:
-  """This process's rows of the endless global batches, from `start_step` on."""
+  """This process's rows of the endless global batches, from `start_step` on.
+
+  With `groups`, one of each of the `indices`, an epoch shuffles the groups, and those
+  of one group stay side by side. A group that meets the end of a batch is cut there,
+  and the next batch begins with the rest of it: no row is padding, none comes twice.
+  """
   rows = _rows_per_process(batch_size, process_count)
   order = range(len(studies)) if indices is None else [int(i) for i in indices]
   if len(order) < batch_size:
@@ -154,16 +163,36 @@ def train_stream(
       f"A batch of {batch_size} needs as many records, but the split has "
       f"{len(order)}; lower batch_size."
     )
-  dataset = (
-    grain.MapDataset.source(order)
-    .seed(seed)
-    .shuffle()
-    .repeat()
-    .map(studies.__getitem__)
-  )
+  if groups is None:
+    shuffled = grain.MapDataset.source(order).seed(seed).shuffle().repeat()
+  else:
+    positions = grain.MapDataset.range(sys.maxsize)
+    shuffled = positions.map(_grouped(order, groups, seed))
+  dataset = shuffled.map(studies.__getitem__)
   blocks = dataset.batch(rows, drop_remainder=True)[process_index::process_count]
   options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
   return iter(blocks[start_step:].to_iter_dataset(options))
+
+
+def _grouped(
+  order: Sequence[int], groups: Sequence[Hashable], seed: int
+) -> Callable[[int], int]:
+  """From a position in the endless stream to an index, groups side by side."""
+  members = collections.defaultdict(list)
+  for index, group in zip(order, groups, strict=True):
+    members[group].append(index)
+  members = list(members.values())
+
+  @functools.lru_cache(maxsize=2)  # At the end of an epoch the next is read ahead.
+  def epoch(number: int) -> list[int]:
+    shuffled = np.random.default_rng((seed, number)).permutation(len(members))
+    return [index for place in shuffled for index in members[place]]
+
+  def index_at(position: int) -> int:
+    number, place = divmod(int(position), len(order))
+    return epoch(number)[place]
+
+  return index_at
 
 
 def eval_batches(

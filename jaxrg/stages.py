@@ -32,6 +32,7 @@ class Stage:
   source: Sequence[Any]
   studies: loader.Studies
   indices: np.ndarray  # Of the studies that are trained on.
+  groups: Sequence[str] | None  # Of each of them, where the order goes by groups.
   model: nn.Module
   objective: objectives.Objective
   tx: optax.GradientTransformation
@@ -67,6 +68,7 @@ def prepare(
     source=source,
     studies=studies,
     indices=indices,
+    groups=_study_ids(source, indices) if _is_grouped(recipe) else None,
     model=model,
     objective=make_objective(recipe, model),
     tx=optim.make(recipe.optim, num_steps),
@@ -187,6 +189,12 @@ def _check_recipe(config: ml_collections.ConfigDict, name: str) -> None:
       f"config.{name}.batch_size={recipe.batch_size} does not divide into "
       f"config.{name}.accumulation={recipe.accumulation} micro-batches."
     )
+  # Micro-batches take the rows in turn: side by side would be in different ones.
+  if _is_grouped(recipe) and recipe.accumulation > 1:
+    raise ValueError(
+      f"config.{name}.group_views=True needs config.{name}.accumulation=1, not "
+      f"{recipe.accumulation}, which would part the views of a study."
+    )
 
 
 def check_count(config: ml_collections.ConfigDict, name: str, count: int) -> None:
@@ -196,6 +204,15 @@ def check_count(config: ml_collections.ConfigDict, name: str, count: int) -> Non
       f"config.{name}.batch_size={size}, but there are only {count} records to "
       "train on."
     )
+
+
+def _is_grouped(recipe: ml_collections.ConfigDict) -> bool:
+  """Whether a stage has the views of a study side by side."""
+  return recipe.objective == "contrastive" and recipe.group_views
+
+
+def _study_ids(source: Sequence[Any], indices: np.ndarray) -> list[str]:
+  return [loader.parse(source, int(i))["study_id"] for i in indices]
 
 
 def _readable(studies: loader.Studies, skip_damaged: bool) -> np.ndarray:

@@ -114,6 +114,7 @@ def loop(
     seed=stage.config.seed,
     start_step=step,
     indices=stage.indices,
+    groups=stage.groups,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )

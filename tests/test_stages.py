@@ -62,6 +62,10 @@ def test_texts_are_those_of_the_stage(tokenizer, keep_end):
     ({"pretrain.positives": "view"}, "positives 'view'; known: study, patient"),
     ({"pretrain.select_by": "recall"}, "select_by 'recall'; known: loss, retrieval"),
     ({"data.without": ("image",)}, r"data\.without 'image'; known: prior, context"),
+    (
+      {"pretrain.group_views": True, "pretrain.accumulation": 2},
+      r"pretrain\.group_views=True needs config\.pretrain\.accumulation=1, not 2",
+    ),
     ({"pretrain.context_length": 0}, r"context_length=0, but 1 is the least"),
     ({"pretrain.context_length": 99}, r"text\.max_length=24, .* 99 tokens"),
     ({"pretrain.optim.skip_unused": ("tmp/",)}, r"pretrain .*skip_unused.*'tmp/'"),
@@ -89,6 +93,20 @@ def test_configs_that_cannot_be(changes, message):
   with pytest.raises(ValueError, match=message) as info:
     stages.check(micro.get_config(changes))
   assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+@pytest.mark.parametrize("group_views", [True, False])
+def test_groups_are_studies_of_the_contrastive_stage(
+  miniature, tokenizer, name, group_views
+):
+  config = micro.get_config({"pretrain.group_views": group_views})
+  stage = stages.prepare(config, name, tokenizer)
+  source = datasets.load("thorax/tiny", "train")
+  studies = [record["study_id"].decode() for record in source]
+  assert len(set(studies)) < len(studies)
+  grouped = group_views and name == "pretrain"
+  assert stage.groups == (studies if grouped else None)
 
 
 def test_a_mesh_takes_the_rows_of_data_and_fsdp():

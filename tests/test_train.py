@@ -58,9 +58,9 @@ def validated(monkeypatch):
   return seen
 
 
-def run_stage(workdir):
+def run_stage(workdir, changes=CHANGES):
   """Stage 1 alone, without the evaluation that would follow."""
-  config = micro.get_config(CHANGES)
+  config = micro.get_config(changes)
   source = datasets.load(config.data.name, "train")
   tokenizer = runs.make_tokenizer(config, workdir, source)
   train.train(
@@ -136,6 +136,23 @@ def test_a_run_that_diverges_stops(miniature, monkeypatch, tmp_path, scores):
     run_stage(epath.Path(tmp_path))
   assert len(micro.rows(tmp_path / "pretrain")) == 3
   assert not (tmp_path / "export").exists()
+
+
+def test_views_are_grouped_in_training(miniature, validated, monkeypatch, tmp_path):
+  """The films of a study come side by side, but where a batch or an epoch ends."""
+  batches, to_global = [], sharding.to_global
+
+  def keep(batch, mesh):
+    batches.append([tuple(key) for key in batch["study"].tolist()])
+    return to_global(batch, mesh)
+
+  monkeypatch.setattr(sharding, "to_global", keep)
+  changes = CHANGES | {"pretrain.group_views": True, "pretrain.num_epochs": 1}
+  run_stage(epath.Path(tmp_path), changes)
+  epoch = [study for batch in batches for study in batch]
+  assert len(epoch) == micro.COUNTS["train"] > len(set(epoch))
+  neighbours = zip([None, *epoch], epoch)
+  assert sum(a != b for a, b in neighbours) == len(set(epoch))
 
 
 @pytest.fixture

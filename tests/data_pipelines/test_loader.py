@@ -104,6 +104,47 @@ def test_the_seed_decides_the_order():
   assert indices(train_batches(3)) != indices(train_batches(3, seed=1))
 
 
+GROUPS = [f"s{max(i // 3, 1)}" for i in range(COUNT)]  # Of 6, 3, ... 3, 1.
+
+
+def test_groups_stay_side_by_side_in_every_epoch():
+  rows = np.reshape(indices(train_batches(11, groups=GROUPS)), (4, COUNT)).tolist()
+  orders = set()
+  for epoch in rows:
+    assert sorted(epoch) == list(range(COUNT))
+    groups = [GROUPS[i] for i in epoch]
+    runs = [g for g, before in zip(groups, [None, *groups]) if g != before]
+    assert len(runs) == len(set(GROUPS))
+    orders.add(tuple(runs))
+  assert len(orders) == 4
+  assert rows != np.reshape(indices(train_batches(11)), (4, COUNT)).tolist()
+
+
+def test_groups_are_ordered_by_seed_and_step():
+  batches = train_batches(12, groups=GROUPS)
+  assert_same(train_batches(7, groups=GROUPS, start_step=5), batches[5:])
+  assert indices(train_batches(3, groups=GROUPS, seed=1)) != indices(batches[:3])
+  parts = [
+    train_batches(12, groups=GROUPS, process_index=p, process_count=2) for p in (0, 1)
+  ]
+  joined = [np.concatenate([b["index"] for b in step]) for step in zip(*parts)]
+  assert np.concatenate(joined).tolist() == indices(batches)
+
+
+def test_groups_are_of_the_chosen_indices():
+  chosen, groups = [3, 20, 7, 11], ["x", "y", "x", "y"]
+  batches = train_batches(4, batch_size=2, indices=chosen, groups=groups)
+  assert {tuple(batch["index"].tolist()) for batch in batches} == {(3, 7), (20, 11)}
+  with pytest.raises(ValueError, match="shorter"):
+    train_batches(1, batch_size=2, indices=chosen, groups=groups[:3])
+
+
+def test_without_groups_the_order_is_as_ever():
+  """Runs resume by it: a change of it would be a change of every run."""
+  rows = [batch["index"].tolist() for batch in train_batches(2)]
+  assert rows == [[21, 2, 13, 14, 9, 7, 17, 6], [18, 3, 20, 15, 12, 11, 5, 4]]
+
+
 def test_chosen_indices_alone_are_streamed():
   chosen = np.arange(3, 13)
   seen = indices(train_batches(5, indices=chosen, batch_size=2))
