@@ -4,12 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 from etils import epath
 
 from data_pipelines import datasets, findings, interventions, loader, records
-from jaxrg import exports, inference, report, sharding, tokenizers
+from jaxrg import report, tokenizers, writer
 from jaxrg.metrics import baselines, clinical, predictions, scoring, tables
 from jaxrg.metrics.protocols import Truncation
 from jaxrg.tokenizers import Tokenizer
@@ -30,59 +29,21 @@ def evaluate(
 
   `metrics.json` comes last: where it is, the evaluation is whole.
   """
-  mesh = sharding.make_mesh((-1, 1, 1))
-  with jax.set_mesh(mesh), nn.logical_axis_rules(sharding.AXIS_RULES):
-    export = exports.read(directory, mesh)
-    config = export.config
-    sharding.check_rows(config.decode.batch_size, mesh, "decode.batch_size")
-    load = lambda split: datasets.load(
-      config.data.name, split, data_dir or config.data.data_dir
-    )
-    source = load(split)
-    meta = [_without_image(loader.parse(source, i)) for i in range(len(source))]
-    generate = inference.make_generate(
-      export.model,
-      export.tokenizer,
-      num_beams=num_beams or config.decode.num_beams,
-      max_length=config.text.report_length,
-      length_penalty=config.decode.length_penalty,
-    )
-    encode = inference.make_encode(export.tokenizer, **config.text)
-    without = interventions.without(config.data.without)
-
-    def decode(*edits: loader.Edit) -> list[dict]:
-      studies = loader.Studies(
-        source,
-        encode,
-        image_size=config.data.image_size,
-        views=config.data.views,
-        edit=interventions.in_turn(*edits, without),
-      )
-      batches = loader.eval_batches(
-        studies,
-        batch_size=config.decode.batch_size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-      )
-      reports = inference.write_reports(
-        generate, export.variables, batches, export.tokenizer, mesh
-      )
-      return [_row(record, reports[i]) for i, record in enumerate(meta)]
-
-    rows = decode()
-    runs = {TRUE: rows}
-    if any(row["has_prior"] for row in rows) and "prior" not in config.data.without:
-      other = interventions.other_patients_prior(meta)
-      none = interventions.without(("prior",))
-      runs |= {OTHER: decode(other.edit), NONE: decode(none)}
+  system = writer.Writer(directory, split, data_dir=data_dir, num_beams=num_beams)
+  config, meta, source = system.config, system.meta, system.source
+  rows = system.write()
+  runs = {TRUE: rows}
+  if any(row["has_prior"] for row in rows) and "prior" not in config.data.without:
+    other = interventions.other_patients_prior(meta)
+    none = interventions.without(("prior",))
+    runs |= {OTHER: system.write(other.edit), NONE: system.write(none)}
   if jax.process_index() != 0:
     return ""
   out.mkdir(parents=True, exist_ok=True)
   predictions.write(out / "predictions.jsonl", rows)
-  truncation = _truncation(config, export.tokenizer)
-  scores = _score(
-    rows, runs, source, load("train"), out, config, include_text, truncation
-  )
+  truncation = _truncation(config, system.export.tokenizer)
+  train = datasets.load(config.data.name, "train", data_dir or config.data.data_dir)
+  scores = _score(rows, runs, source, train, out, config, include_text, truncation)
   views = [record["view"] for record in meta]
   if unknown := [view for view in views if view and view not in config.data.views]:
     print(records.unknown_views(unknown))
@@ -106,7 +67,7 @@ def _score(rows, runs, source, train, out, config, include_text, truncation) -> 
   }
   priors = None
   if len(runs) > 1:
-    with_prior = [_row(record, "") for record in seen if record["prior"] >= 0]
+    with_prior = [writer.row(record, "") for record in seen if record["prior"] >= 0]
     changes, _ = clinical.true_changes(with_prior, findings)
     priors = scoring.prior_effect(runs, baselines.constant_changes(changes))
   # Composed data is nobody's; of credentialed data the page shows no text or image.
@@ -145,28 +106,6 @@ def _truncation(config: Any, tokenizer: Tokenizer) -> Truncation | None:
     return tokenizer.decode(ids)
 
   return Truncation(cut, f"cut to {length} tokens")
-
-
-def _row(record: Mapping[str, Any], prediction: str) -> dict:
-  """A line of predictions.jsonl."""
-  truth = record["truth"]
-  known = (record["labels"] != records.UNMENTIONED).any()
-  return {
-    "id": record["id"],
-    "patient_id": record["patient_id"],
-    "study_id": record["study_id"],
-    "view": record["view"],
-    "has_prior": bool(record["prior"] >= 0),
-    "reference": record["findings"],
-    "prediction": prediction,
-    "prior_report": record["prior_report"],
-    "labels": record["labels"].tolist() if known else None,
-    "truth": json.loads(truth) if truth else None,
-  }
-
-
-def _without_image(record: loader.Record) -> loader.Record:
-  return {name: value for name, value in record.items() if name != "image"}
 
 
 def _for_page(source: Sequence[Any]) -> dict[str, dict]:

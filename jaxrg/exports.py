@@ -60,8 +60,10 @@ def write(
   )
 
 
-def read(directory: epath.PathLike, mesh: Mesh | None = None) -> Export:
-  """Reads an export that can generate; on a mesh, every array where it belongs.
+def read(
+  directory: epath.PathLike, mesh: Mesh | None = None, method: str = "__call__"
+) -> Export:
+  """Reads an export for a method of its model; on a mesh, every array in its place.
 
   Raises FileNotFoundError or ValueError, naming the folder, where it is none.
   """
@@ -79,15 +81,18 @@ def read(directory: epath.PathLike, mesh: Mesh | None = None) -> Export:
     ) from None
   tokenizer = Tokenizer.load(directory / "tokenizer")
   example = inference.example(image_size=config.data.image_size, **config.text)
-  abstract = jax.eval_shape(lambda key: model.init(key, example), jax.random.key(0))
+  abstract = jax.eval_shape(
+    lambda key: model.init(key, example, method=method), jax.random.key(0)
+  )
   mesh = mesh or sharding.make_mesh((-1, 1, 1))
   shardings = sharding.state_shardings(abstract, mesh, sharding.AXIS_RULES)
   abstract = sharding.abstract(dict(abstract), dict(shardings))
   try:
     variables = checkpoint.load_variables(directory, abstract)
   except (ValueError, KeyError) as error:
+    purpose = "generate" if method == "__call__" else method
     raise ValueError(
-      f"{directory} cannot generate: stage {stage!r} exported it, or another "
+      f"{directory} cannot {purpose}: stage {stage!r} exported it, or another "
       f"config did ({checkpoint.reason(error)})."
     ) from error
   source = facts.get("converted_from")

@@ -1,0 +1,119 @@
+"""An export's model on a split: the reports that it writes, as it is or edited."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from etils import epath
+
+from data_pipelines import datasets, interventions, loader, records
+from jaxrg import exports, inference, sharding
+
+
+class Writer:
+  """A model and a split, ready to be written or embedded; made once, used often.
+
+  `source` are the raw records of the split, `meta` the parsed ones without images.
+  """
+
+  def __init__(
+    self,
+    directory: epath.PathLike,
+    split: str,
+    *,
+    data_name: str | None = None,
+    data_dir: str | None = None,
+    num_beams: int | None = None,
+    method: str = "__call__",
+  ):
+    """`method` of the model is what the export must have the parameters of.
+
+    Raises FileNotFoundError or ValueError where there is no such export or split.
+    """
+    self._mesh = sharding.make_mesh((-1, 1, 1))
+    with self._placed():
+      self.export = exports.read(directory, self._mesh, method)
+    self.config = config = self.export.config
+    sharding.check_rows(config.decode.batch_size, self._mesh, "decode.batch_size")
+    self.source = datasets.load(
+      data_name or config.data.name, split, data_dir or config.data.data_dir
+    )
+    self.meta = read_meta(self.source)
+    self._without = interventions.without(config.data.without)
+    tokenizer = self.export.tokenizer
+    self._encode = inference.make_encode(tokenizer, **config.text)
+    self._generate = inference.make_generate(
+      self.export.model,
+      tokenizer,
+      num_beams=num_beams or config.decode.num_beams,
+      max_length=config.text.report_length,
+      length_penalty=config.decode.length_penalty,
+    )
+    self._embed = inference.make_embed(self.export.model)
+
+  def write(self, *edits: loader.Edit) -> list[dict]:
+    """The split's rows of predictions.jsonl, the inputs edited in turn."""
+    with self._placed():
+      reports = inference.write_reports(
+        self._generate,
+        self.export.variables,
+        self._batches(*edits),
+        self.export.tokenizer,
+        self._mesh,
+      )
+    return [row(record, reports[i]) for i, record in enumerate(self.meta)]
+
+  def embed(self, *edits: loader.Edit) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (n d) of the split's images, edited in turn, and of its reports."""
+    with self._placed():
+      return inference.embed_all(
+        self._embed, self.export.variables, self._batches(*edits), self._mesh
+      )
+
+  def _batches(self, *edits: loader.Edit):
+    studies = loader.Studies(
+      self.source,
+      self._encode,
+      image_size=self.config.data.image_size,
+      views=self.config.data.views,
+      edit=interventions.in_turn(*edits, self._without),
+    )
+    return loader.eval_batches(
+      studies,
+      batch_size=self.config.decode.batch_size,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+
+  @contextlib.contextmanager
+  def _placed(self):
+    with jax.set_mesh(self._mesh), nn.logical_axis_rules(sharding.AXIS_RULES):
+      yield
+
+
+def read_meta(source) -> list[loader.Record]:
+  """The parsed records of a split, without their images."""
+  parsed = (loader.parse(source, i) for i in range(len(source)))
+  return [{k: v for k, v in record.items() if k != "image"} for record in parsed]
+
+
+def row(record: Mapping[str, Any], prediction: str) -> dict:
+  """A line of predictions.jsonl."""
+  truth = record["truth"]
+  known = (record["labels"] != records.UNMENTIONED).any()
+  return {
+    "id": record["id"],
+    "patient_id": record["patient_id"],
+    "study_id": record["study_id"],
+    "view": record["view"],
+    "has_prior": bool(record["prior"] >= 0),
+    "reference": record["findings"],
+    "prediction": prediction,
+    "prior_report": record["prior_report"],
+    "labels": record["labels"].tolist() if known else None,
+    "truth": json.loads(truth) if truth else None,
+  }
