@@ -48,7 +48,9 @@ def test_memory_comes_in_huge_pages_unless_the_user_says_otherwise(
   request, monkeypatch
 ):
   monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-  show = "import os, sys; raise ValueError(os.environ['GLIBC_TUNABLES'] + str(argv[1:]))"
+  show = (
+    "import os, sys; raise ValueError(os.environ['GLIBC_TUNABLES'] + str(argv[1:]))"
+  )
   root = request.config.rootpath
   _, stderr = end_of(show, "a b", root=root)
   assert stderr == "error: glibc.malloc.hugetlb=1['a b']\n"
