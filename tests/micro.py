@@ -182,9 +182,11 @@ def verb(name: str, *arguments: object) -> int:
     patch.setattr(sys, "argv", [name, *map(str, arguments)])
     for module, hook in ((threading, "excepthook"), (sys, "unraisablehook")):
       patch.setattr(module, hook, getattr(module, hook))  # To be given back.
-    with pytest.raises(SystemExit) as end:
-      runpy.run_module(f"jaxrg.{name}", run_name="__main__")
-  for flag in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, flag)
-  logging.set_verbosity(verbosity)
+    try:
+      with pytest.raises(SystemExit) as end:
+        runpy.run_module(f"jaxrg.{name}", run_name="__main__")
+    finally:  # A test may have killed it.
+      for flag in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, flag)
+      logging.set_verbosity(verbosity)
   return int(end.value.code or 0)
