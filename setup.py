@@ -13,6 +13,7 @@ REQUIRED = (
   "jax>=0.9",
   "jaxtyping>=0.3",
   "jraph>=0.0.6.dev0",
+  "matplotlib>=3.8",
   "ml-collections>=1.0",
   "numpy>=2",
   "optax>=0.2.6",

@@ -5,12 +5,12 @@ import contextlib
 from etils import epath
 
 
-def write(path: epath.PathLike, text: str) -> None:
+def write(path: epath.PathLike, data: str | bytes) -> None:
   """Replaces a file; where that fails, an OSError names it and it is as it was."""
   path = epath.Path(path)
   draft = path.parent / f"{path.name}.unfinished"
   try:
-    draft.write_text(text)
+    draft.write_bytes(data if isinstance(data, bytes) else data.encode())
     draft.replace(path)
   except OSError as error:
     with contextlib.suppress(OSError):

@@ -32,7 +32,7 @@ hypothesis.settings.load_profile("repeatable")
 
 # Only now, so that the hook sees jaxrg's modules.
 import micro  # noqa: E402
-from jaxrg import runs  # noqa: E402
+from jaxrg import evaluation, runs, train  # noqa: E402
 
 
 def pytest_sessionfinish():
@@ -61,3 +61,24 @@ def finished(tmp_path_factory, compiled):
     runs.run(micro.get_config(), workdir)
   (workdir.parent / "printed.txt").write_text(printed.getvalue())
   return workdir
+
+
+@pytest.fixture
+def copies(finished, miniature, monkeypatch):
+  """Training and evaluation copy what they gave in `finished`; what was asked for."""
+  exports = {"pretrain": "pretrain/export", "finetune": "export"}
+  asked = []
+
+  def train_stage(config, name, tokenizer, *, workdir, init_from, export_to):
+    asked.append(f"{workdir.name}/{name}")
+    assert init_from is None or init_from.exists()
+    shutil.copytree(finished / exports[name], export_to)
+
+  def evaluate(directory, split, out):
+    asked.append(f"{out.parent.name}/eval")
+    assert (directory.exists(), split) == (True, "test")
+    shutil.copytree(finished / "eval", out)
+
+  monkeypatch.setattr(train, "train", train_stage)
+  monkeypatch.setattr(evaluation, "evaluate", evaluate)
+  return asked

@@ -10,6 +10,8 @@ def test_a_file_is_replaced(tmp_path):
   files.write(path, "old")
   files.write(path, "new")
   assert path.read_text() == "new"
+  files.write(path, b"\x89PNG")
+  assert path.read_bytes() == b"\x89PNG"
   assert list(tmp_path.iterdir()) == [path]
 
 

@@ -74,6 +74,7 @@ def test_there_is_something_to_read():
     ("safetensors", "jaxrg.weight_files"),
     ("huggingface_hub", "jaxrg.weights"),
     ("torch", "jaxrg.weight_files"),
+    ("matplotlib", "jaxrg.experiments.picture"),
   ],
 )
 def test_each_outside_framework_has_one_importer(framework, importer):
@@ -81,7 +82,8 @@ def test_each_outside_framework_has_one_importer(framework, importer):
 
 
 @pytest.mark.parametrize(
-  "framework", ["torch", "tensorflow", "clu", "pycocoevalcap", "huggingface_hub"]
+  "framework",
+  ["torch", "tensorflow", "clu", "pycocoevalcap", "huggingface_hub", "matplotlib"],
 )
 def test_some_are_never_imported_with_a_module(framework):
   for name in FILES:
@@ -137,6 +139,17 @@ def test_the_step_knows_nothing_of_data_or_configs(name):
   assert not [i for i in ours(f"jaxrg.{name}") if within(i, *strangers)]
 
 
+def test_only_the_verb_knows_of_experiments():
+  for name in FILES.keys() - set(modules("jaxrg.experiments")) - {"jaxrg.experiment"}:
+    assert not [i for i in ours(name) if within(i, "jaxrg.experiments")], name
+
+
+def test_what_is_compared_knows_nothing_of_how_it_is_trained():
+  for name in ("picture", "scores", "page", "outcome"):
+    strangers = {"jaxrg.runs", "jaxrg.writer", "jaxrg.experiments.arms"}
+    assert not ours(f"jaxrg.experiments.{name}") & strangers
+
+
 def test_conversion_is_above_the_tables():
   for name in modules("jaxrg.convert"):
     if name != "jaxrg.convert.__main__":
@@ -150,7 +163,9 @@ def test_tables_know_nothing_of_models():
 
 def test_only_what_runs_a_stage_sees_a_config():
   seen = {"main", "runs", "stages", "train", "validation", "evaluate", "exports"}
-  seen |= {"convert.__main__", "conversion", "pretrained"}
+  seen |= {"convert.__main__", "conversion", "pretrained", "experiment"}
+  seen |= {f"experiments.{name}" for name in ("arms", "comparison", "errors")}
+  seen |= {"experiments.retrieval"}
   allowed = {f"jaxrg.{name}" for name in seen}
   assert {n for n in importers("ml_collections") if not within(n, "configs")} <= allowed
 

@@ -1,0 +1,125 @@
+"""Arms are trained once, and share a first stage where they agree in it."""
+
+import pytest
+from etils import epath
+
+import micro
+from jaxrg import checkpoint, evaluation
+from jaxrg.experiments import arms
+from jaxrg.experiments.arms import Arm
+
+DEFAULT = Arm("default")
+
+
+@pytest.fixture
+def root(tmp_path):
+  return epath.Path(tmp_path)
+
+
+def first_stages(asked):
+  return [what for what in asked if what.endswith("/pretrain")]
+
+
+def test_an_arm_is_its_overrides_and_its_seed():
+  base = micro.get_config({"seed": 3})
+  arm = Arm("a", {"data.without": ("prior",), "finetune.num_epochs": 7})
+  config = arm.config(base, 2)
+  assert config.data.without == ("prior",)
+  assert config.finetune.num_epochs == 7
+  assert config.seed == 5
+  assert base.to_json() == micro.get_config({"seed": 3}).to_json()
+
+
+def test_a_misspelt_override_is_no_arm():
+  with pytest.raises(KeyError, match="num_epoch"):
+    Arm("a", {"finetune.num_epoch": 7}).config(micro.get_config(), 0)
+
+
+def test_what_is_finished_is_not_done_again(copies, root):
+  folder = arms.train(DEFAULT, micro.get_config(), 0, root)
+  assert folder == root / "default-0"
+  first, *rest = copies
+  assert first.startswith("pretrain-")
+  assert rest == ["default-0/finetune", "default-0/eval"]
+  assert arms.train(DEFAULT, micro.get_config(), 0, root) == folder
+  assert len(copies) == 3
+
+
+@pytest.mark.parametrize(
+  "overrides",
+  [
+    {"finetune.num_epochs": 7},
+    {"decode.num_beams": 1},
+    {"finetune.optim.learning_rate": 0.1, "decode.length_penalty": 0.5},
+  ],
+)
+def test_arms_that_differ_later_share_their_first_stage(copies, root, overrides):
+  for arm in (DEFAULT, Arm("other", overrides)):
+    arms.train(arm, micro.get_config(), 0, root)
+  assert len(first_stages(copies)) == 1
+  starts = [
+    checkpoint.load_config(root / name)["init_from"]
+    for name in ("default-0", "other-0")
+  ]
+  assert starts[0] == starts[1] == str(root / copies[0] / "export")
+
+
+@pytest.mark.parametrize(
+  ("overrides", "seed"),
+  [
+    ({"data.without": ("prior",)}, 0),
+    ({"pretrain.group_views": True}, 0),
+    ({"model.text.dropout_rate": 0.3}, 0),
+    ({"model.decoder.dropout_rate": 0.3}, 0),  # Not `decode`.
+    ({}, 1),
+  ],
+)
+def test_arms_that_differ_before_have_their_own(copies, root, overrides, seed):
+  arms.train(DEFAULT, micro.get_config(), 0, root)
+  arms.train(Arm("other", overrides), micro.get_config(), seed, root)
+  assert len(set(first_stages(copies))) == 2
+  folder = root / f"other-{seed}"
+  assert checkpoint.load_config(folder)["seed"] == seed
+  assert checkpoint.load_config(folder)["init_from"] == str(
+    root / first_stages(copies)[1] / "export"
+  )
+
+
+def test_an_arm_without_a_first_stage(copies, root):
+  arms.train(Arm("alone", {"stages": ("finetune",)}), micro.get_config(), 0, root)
+  assert copies == ["alone-0/finetune", "alone-0/eval"]
+  assert checkpoint.load_config(root / "alone-0")["init_from"] is None
+
+
+def test_a_first_stage_for_itself_is_the_one_of_the_arm(copies, root):
+  export = arms.pretrain(DEFAULT, micro.get_config(), 0, root)
+  assert export.exists()
+  arms.train(DEFAULT, micro.get_config(), 0, root)
+  assert len(first_stages(copies)) == 1
+
+
+def test_a_killed_run_goes_on(copies, root, monkeypatch):
+  whole = evaluation.evaluate
+
+  def killed(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(evaluation, "evaluate", killed)
+  with pytest.raises(KeyboardInterrupt):
+    arms.train(DEFAULT, micro.get_config(), 0, root)
+  monkeypatch.setattr(evaluation, "evaluate", whole)
+  arms.train(DEFAULT, micro.get_config(), 0, root)
+  assert copies[1:] == ["default-0/finetune", "default-0/eval"]
+
+
+@pytest.mark.parametrize("finished_there", [True, False])
+def test_another_base_is_refused_before_anything_is_trained(
+  copies, root, finished_there
+):
+  arms.train(DEFAULT, micro.get_config(), 0, root)
+  if not finished_there:
+    (root / "default-0/eval/metrics.json").unlink()
+  before = len(copies)
+  with pytest.raises(ValueError, match="default-0 holds the run of another config"):
+    arms.train(DEFAULT, micro.get_config({"text.report_length": 15}), 0, root)
+  assert len(copies) == before
