@@ -69,6 +69,8 @@ def thorax() -> ml_collections.ConfigDict:
     mask_padding=True,
     mask_statistics=True,
     prior_gradient=False,
+    order=("context", "time", "joint"),  # From coarse to fine.
+    seeded=True,
     embedding_std=0.02,
     vision=dict(
       stem=dict(name="conv", block=4, channels=(32, 64, 64), depth=2),

@@ -8,6 +8,7 @@ from flax import traverse_util
 import published
 from configs import priorrg
 from jaxrg import inference, models, objectives, optim, sharding
+from jaxrg.convert import authors
 
 VARIANTS = (
   "thorax",
@@ -38,6 +39,8 @@ def test_every_variant_is_a_recipe(variants):
   assert config.model.mask_padding == ("published" not in variants)
   assert ("tiny" in variants) == (config.data.name == "thorax/tiny")
   assert ("mimic_cxr" in variants) == (config.data.name == "mimic_cxr")
+  model = config.model.to_dict()
+  assert all(model[key] == x for key, x in authors.JOINING.items())  # In every one.
 
 
 @pytest.mark.parametrize(

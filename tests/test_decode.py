@@ -324,6 +324,15 @@ def test_the_authors_reports(num_beams, max_length):
       assert goldens.relative_error(scores, arrays[f"out/scores_{name}"]) <= 1e-5
 
 
+def test_reports_do_not_depend_on_the_order_of_the_memory():
+  memory = memory_of("mixed6")
+  order = np.random.default_rng(0).permutation(memory.shape[1])
+  ids, _ = search(memory, 1, 36)
+  np.testing.assert_array_equal(search(memory[:, order], 1, 36)[0], ids)
+  other, _ = search(jnp.roll(memory, 1, axis=0), 1, 36)
+  assert (other != ids).any()  # But on the memory.
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_no_step_sorts_the_vocabulary(devices):
   """XLA would, and takes a hundred times as long as for the few that are wanted."""

@@ -78,6 +78,7 @@ def test_texts_are_those_of_the_stage(tokenizer, keep_end):
     ({"model.decoder.max_length": 9}, r"decoder\.max_length=9, .* 16 tokens"),
     ({"model.dtype": "float33"}, r"config\.model describes no model: .*float33"),
     ({"model.name": "eir2"}, r"config\.model\.name 'eir2'; known: priorrg"),
+    ({"model.order": ("time", "joint")}, r"config\.model\.order=\('time', 'joint'\) m"),
     ({"stages": ("pretrain", "polish")}, "config has no section 'polish'"),
     ({"mesh": (8,)}, r"config\.mesh=\(8,\) must be \(data, fsdp, tensor\)"),
     ({"mesh": (3, 1, 1)}, r"mesh=\(3, 1, 1\) does not divide the 8 devices"),
@@ -107,6 +108,15 @@ def test_groups_are_studies_of_the_contrastive_stage(
   assert len(set(studies)) < len(studies)
   grouped = group_views and name == "pretrain"
   assert stage.groups == (studies if grouped else None)
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"model.order": ("joint", "time", "context")},
+    {"model.seeded": False},
+  ],
+)
+def test_configs_that_can_be(changes):
+  stages.check(micro.get_config(changes))
 
 
 def test_a_mesh_takes_the_rows_of_data_and_fsdp():

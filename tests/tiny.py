@@ -25,6 +25,8 @@ def model_config(width: int = 16) -> dict:
     mask_padding=True,
     mask_statistics=True,
     prior_gradient=True,
+    order=("context", "time", "joint"),
+    seeded=True,
     embedding_std=1.0,
     vision=dict(
       stem=dict(name="patch", patch_size=8),

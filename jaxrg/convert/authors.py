@@ -1,5 +1,6 @@
 """The table of the authors' PriorRG checkpoints, of either stage (spec priorrg 7)."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,9 @@ STAGE_2 = ("layer_fusion.", "layer_norm_fusion.", "text_decoder.")
 HEADS = dict(
   image_heads=12, text_heads=12, temporal_heads=8, perceiver_heads=8, gpt_heads=12
 )
+
+# How their code joins the parts, which no weight tells either.
+JOINING = dict(order=("context", "time", "joint"), seeded=True)
 
 
 def table(
@@ -180,6 +184,7 @@ def config(params: Mapping[str, Any], heads: Mapping[str, int]) -> dict:
     mask_padding=False,
     mask_statistics=False,
     prior_gradient=True,
+    **copy.deepcopy(JOINING),
     embedding_std=1.0,
     vision=backbones.dinov2_config(params["vision"], heads["image_heads"]),
     text=text | dict(dropout_rate=0.25),

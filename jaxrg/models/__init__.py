@@ -1,5 +1,6 @@
 """Models; `build` is the one place where a config becomes modules."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ from jaxrg.models.bert import Bert
 from jaxrg.models.fusion import LayerFusion, TemporalFusion
 from jaxrg.models.gpt2 import GPT2
 from jaxrg.models.perceiver import Perceiver
-from jaxrg.models.priorrg import PriorRG
+from jaxrg.models.priorrg import SOURCES, PriorRG
 from jaxrg.models.vit import ConvStem, PatchStem, ViT
 
 
@@ -40,6 +41,8 @@ def build(config: Any) -> nn.Module:
         mask_padding=config["mask_padding"],
         mask_statistics=config["mask_statistics"],
         prior_gradient=config["prior_gradient"],
+        order=_order(config["order"]),
+        seeded=config["seeded"],
         embedding_std=config["embedding_std"],
         dtype=dtype,
       )
@@ -57,3 +60,12 @@ def _stem(fields: dict, width: int) -> nn.Module:
       raise ValueError(
         f"Unknown config.model.vision.stem.name {name!r}; known: patch, conv."
       )
+
+
+def _order(names: Sequence[str]) -> tuple[str, ...]:
+  order = tuple(names)
+  if sorted(order) != sorted(SOURCES):
+    raise ValueError(
+      f"config.model.order={order} must have each of {', '.join(SOURCES)} once."
+    )
+  return order

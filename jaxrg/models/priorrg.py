@@ -3,7 +3,8 @@
 Sections named below are those of the specification in the authors' terms: the
 current image X, the prior image P, their fusion S (STF), the clinical context C,
 the fused encoder layers J (ALF), and one Perceiver that reads C, then S, then J,
-each time from the latents that the reading before left.
+each time from the latents that the reading before left. That chain, from coarse to
+fine, is what "decoding order" means: the decoder itself reads the latents as a set.
 """
 
 import flax.linen as nn
@@ -17,6 +18,11 @@ Batch = dict[str, Array]
 Pixels = Float[Array, "b height width channels"] | UInt8[Array, "b height width 1"]
 
 CURRENT, PRIOR = 0, 1  # Rows of the temporal embedding.
+
+# What the Perceiver reads, C, S and J, in the published order.
+SOURCES = ("context", "time", "joint")
+# Of each of them its features (b s d), and which may be read (b s), if not all.
+Sources = dict[str, tuple[Array, Array | None]]
 
 
 class ProjectionHead(nn.Module):
@@ -69,6 +75,10 @@ class PriorRG(nn.Module):
   # Whether the prior image trains the image encoder too. The published encoder is
   # frozen; where it is trained, the current image alone does it in half the time.
   prior_gradient: bool = False
+  # The order of the readings, and whether each starts from the latents that the one
+  # before left, or, as the first does, from the Perceiver's own.
+  order: tuple[str, ...] = SOURCES
+  seeded: bool = True
   # Of the view and temporal embeddings. At the published 1 they drown, at first, the
   # features that they are added to, which a short training cannot afford.
   embedding_std: float = 1.0
@@ -134,22 +144,29 @@ class PriorRG(nn.Module):
     x = self.text(tokens, mask, train=train)
     return self.text_head(x, counted, train=train), seen
 
-  def over_context(
-    self, x: Float[Array, "b s d"], batch: Batch, *, train: bool
-  ) -> tuple[Array, Array]:
-    """Latents of the clinical context, and of the image seen from them."""
-    context, seen = self.encode_text(
-      batch["context"], batch["context_mask"], train=train
-    )
-    z_context = self.perceiver(context, mask=seen)
-    return z_context, self.perceiver(x, z_context)
+  def sources(
+    self, last: Float[Array, "b s c"], batch: Batch, *, train: bool
+  ) -> Sources:
+    """What both stages read: the clinical context, and the image over time."""
+    x = self.over_time(last, batch, train=train)
+    context = self.encode_text(batch["context"], batch["context_mask"], train=train)
+    return {"context": context, "time": (x, None)}
+
+  def read(self, sources: Sources) -> Float[Array, "b l d"]:
+    """The latents of each source, read in `order`, concatenated in that of SOURCES."""
+    latents, previous = {}, None
+    for name in self.order:
+      if name in sources:
+        data, mask = sources[name]
+        previous = self.perceiver(data, previous if self.seeded else None, mask=mask)
+        latents[name] = previous
+    parts = [latents[name] for name in SOURCES if name in latents]
+    return jnp.concatenate(parts, axis=1)
 
   def contrast(self, batch: Batch, *, train: bool = False):
     """Image and report embeddings (b d), and the inverse temperature (stage 1)."""
     _, last = self.encode_image(batch["image"], train=train)
-    x = self.over_time(last, batch, train=train)
-    latents = self.over_context(x, batch, train=train)
-    image = jnp.concatenate(latents, axis=1).mean(axis=1)
+    image = self.read(self.sources(last, batch, train=train)).mean(axis=1)
     report, _ = self.encode_text(batch["report"], batch["report_mask"], train=train)
     return widen(image), widen(report[:, 0]), jnp.exp(self.logit_scale)
 
@@ -160,10 +177,8 @@ class PriorRG(nn.Module):
     # the order in which its running statistics move.
     fused = self.fusion(hidden_states, train=train)
     fused = self.place(fused, batch["view"], CURRENT, train=train)
-    x = self.over_time(last, batch, train=train)
-    z_context, z_time = self.over_context(x, batch, train=train)
-    z_joint = self.perceiver(self.fusion_norm(fused), z_time)
-    return jnp.concatenate([z_context, z_time, z_joint], axis=1)
+    sources = self.sources(last, batch, train=train)
+    return self.read(sources | {"joint": (self.fusion_norm(fused), None)})
 
   def __call__(self, batch: Batch, *, train: bool = False) -> Float[Array, "b t v"]:
     """Logits of each next token of the report (stage 2)."""

@@ -7,6 +7,7 @@ import pytest
 
 import tiny
 from jaxrg import models
+from jaxrg.models.priorrg import SOURCES
 
 ROWS = 4
 
@@ -150,8 +151,11 @@ def test_published_padding_is_read_up_to_the_longest_text_of_the_batch(variables
 
   @jax.jit
   def read(batch):
-    method = lambda m: m.over_context(image, batch, train=False)
-    return model.apply(variables, method=method)
+    def method(m):
+      context = m.encode_text(batch["context"], batch["context_mask"], train=False)
+      return m.read({"context": context, "time": (image, None)})
+
+    return jnp.split(model.apply(variables, method=method), 2, axis=1)
 
   before = read(batch)
   longest = int(batch["context_mask"].sum(axis=1).max())
@@ -201,12 +205,83 @@ def test_the_prior_trains_the_encoder_where_it_is_told_to(variables, batch, swit
   np.testing.assert_array_equal(reached, batch["has_prior"] & switch)
 
 
+@pytest.fixture(scope="module")
+def sources(model):
+  """Of five tokens each, by name; those of the context are not all real."""
+  data = jax.random.normal(jax.random.key(0), (3, ROWS, 5, model.width))
+  mask = jnp.arange(5) < jnp.array([[1], [5], [3], [2]])
+  return dict(zip(SOURCES, zip(data, (mask, None, None))))
+
+
+FINE_TO_COARSE = ("joint", "time", "context")
+
+
+@pytest.mark.parametrize(
+  ("order", "seeded", "starts"),
+  [
+    (SOURCES, True, {"context": None, "time": "context", "joint": "time"}),
+    (FINE_TO_COARSE, True, {"context": "time", "time": "joint", "joint": None}),
+    (FINE_TO_COARSE, False, {"context": None, "time": None, "joint": None}),
+    # The first stage has no joint reading.
+    (FINE_TO_COARSE, True, {"context": "time", "time": None}),
+    (("context", "joint", "time"), True, {"context": None, "time": "context"}),
+  ],
+)
+def test_a_reading_starts_from_the_one_before(
+  variables, sources, order, seeded, starts
+):
+  """Or from the Perceiver's own latents; the memory has one order whatever theirs."""
+  model = models.build(tiny.model_config() | {"order": order, "seeded": seeded})
+
+  def by_hand(m):
+    def latents(name):
+      start = latents(starts[name]) if starts[name] else None
+      data, mask = sources[name]
+      return m.perceiver(data, start, mask=mask)
+
+    return jnp.concatenate([latents(name) for name in starts], axis=1)
+
+  memory = model.apply(
+    variables, {name: sources[name] for name in starts}, method="read"
+  )
+  expected = model.apply(variables, method=by_hand)
+  np.testing.assert_array_equal(memory, expected)
+
+
+def test_the_memory_is_a_set_and_the_chain_that_made_it_is_not(
+  model, variables, batch, sources
+):
+  """Cross-attention has no order: only who starts from whose latents is one."""
+
+  @jax.jit
+  def logits_of(memory):
+    method = lambda m: m.decoder(batch["tokens"], batch["tokens_mask"], memory)
+    return model.apply(variables, method=method)
+
+  def memory(**changes):
+    other = models.build(tiny.model_config() | changes)
+    return other.apply(variables, sources, method="read")
+
+  published = memory()
+  logits = logits_of(published)
+  parts = jnp.split(published, len(SOURCES), axis=1)
+  among_all = jax.random.permutation(jax.random.key(0), published.shape[1])
+  for other in (jnp.concatenate(parts[::-1], axis=1), published[:, among_all]):
+    np.testing.assert_allclose(logits_of(other), logits, rtol=1e-5, atol=1e-5)
+  for changes in ({"order": FINE_TO_COARSE}, {"seeded": False}):
+    distance = jnp.abs(logits_of(memory(**changes)) - logits)
+    assert (distance.max(axis=(1, 2)) > 1e-2).all()
+
+
 @pytest.mark.parametrize(
   ("change", "error", "match"),
   [
     ({"name": "r2gen"}, ValueError, "'r2gen'.*priorrg"),
     ({"temporal": {"depth": 3}}, TypeError, "depth"),
     ({"vision": {"stem": {"name": "resnet"}}}, ValueError, "'resnet'"),
+    ({"order": ("context", "time")}, ValueError, "order=.* each of context, time, j"),
+    ({"order": ("context", "time", "time")}, ValueError, "order=.* joint once"),
+    ({"order": ("context", "joint", "image")}, ValueError, "order=.*'image'"),
   ],
 )
 def test_a_wrong_config_is_named(change, error, match):
