@@ -71,6 +71,7 @@ def thorax() -> ml_collections.ConfigDict:
     prior_gradient=False,
     order=("context", "time", "joint"),  # From coarse to fine.
     seeded=True,
+    fusion=dict(name="attention"),
     embedding_std=0.02,
     vision=dict(
       stem=dict(name="conv", block=4, channels=(32, 64, 64), depth=2),

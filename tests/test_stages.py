@@ -78,6 +78,7 @@ def test_texts_are_those_of_the_stage(tokenizer, keep_end):
     ({"model.decoder.max_length": 9}, r"decoder\.max_length=9, .* 16 tokens"),
     ({"model.dtype": "float33"}, r"config\.model describes no model: .*float33"),
     ({"model.name": "eir2"}, r"config\.model\.name 'eir2'; known: priorrg"),
+    ({"model.fusion.name": "max"}, r"model\.fusion\.name 'max'; known: attention, l"),
     ({"model.order": ("time", "joint")}, r"config\.model\.order=\('time', 'joint'\) m"),
     ({"stages": ("pretrain", "polish")}, "config has no section 'polish'"),
     ({"mesh": (8,)}, r"config\.mesh=\(8,\) must be \(data, fsdp, tensor\)"),
@@ -113,6 +114,9 @@ def test_groups_are_studies_of_the_contrastive_stage(
   [
     {"model.order": ("joint", "time", "context")},
     {"model.seeded": False},
+    # What has no parameters asks for no number of layers; the norm behind it stays.
+    {"model.fusion.name": "last", "model.vision.num_layers": 2},
+    {"model.fusion.name": "mean", "finetune.optim.groups": (("fusion", 5e-5),)},
   ],
 )
 def test_configs_that_can_be(changes):

@@ -196,9 +196,10 @@ def test_an_export_of_another_config_is_refused(second_stage, finished):
   assert str(info.value).startswith(str(export))
 
 
-def test_priorrg_s_stages_fit_each_other():
+@pytest.mark.parametrize("fusion", ["attention", "last", "mean"])
+def test_priorrg_s_stages_fit_each_other(fusion):
   """By shapes alone: stage 1 lies within stage 2, whose variables are the export's."""
-  config = micro.get_config()
+  config = micro.get_config({"model.fusion.name": fusion})
   model = models.build(config.model)
   batch = inference.example(image_size=config.data.image_size, **config.text)
   shapes = {}
@@ -209,3 +210,5 @@ def test_priorrg_s_stages_fit_each_other():
   first, second = shapes["contrastive"], shapes["generation"]
   assert {path: second[path] for path in first} == first
   assert any(path.startswith("batch_stats/") for path in first)
+  fused = [path for path in second if path.startswith("params/fusion/")]
+  assert bool(fused) == (fusion == "attention")

@@ -27,6 +27,7 @@ def model_config(width: int = 16) -> dict:
     prior_gradient=True,
     order=("context", "time", "joint"),
     seeded=True,
+    fusion=dict(name="attention"),
     embedding_std=1.0,
     vision=dict(
       stem=dict(name="patch", patch_size=8),

@@ -35,7 +35,9 @@ HEADS = dict(
 )
 
 # How their code joins the parts, which no weight tells either.
-JOINING = dict(order=("context", "time", "joint"), seeded=True)
+JOINING = dict(
+  order=("context", "time", "joint"), seeded=True, fusion=dict(name="attention")
+)
 
 
 def table(

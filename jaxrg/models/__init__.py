@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxrg.models.bert import Bert
-from jaxrg.models.fusion import LayerFusion, TemporalFusion
+from jaxrg.models.fusion import LastLayer, LayerFusion, LayerMean, TemporalFusion
 from jaxrg.models.gpt2 import GPT2
+from jaxrg.models.layers import Dtype
 from jaxrg.models.perceiver import Perceiver
 from jaxrg.models.priorrg import SOURCES, PriorRG
 from jaxrg.models.vit import ConvStem, PatchStem, ViT
@@ -31,7 +32,7 @@ def build(config: Any) -> nn.Module:
         text=Bert(**section("text")),
         temporal=TemporalFusion(**section("temporal"), width=config["width"]),
         perceiver=Perceiver(**section("perceiver"), width=config["width"]),
-        fusion=LayerFusion(dtype=dtype),
+        fusion=_fusion(dict(config["fusion"]), dtype),
         decoder=GPT2(**section("decoder")),
         width=config["width"],
         bottleneck=config["bottleneck"],
@@ -59,6 +60,20 @@ def _stem(fields: dict, width: int) -> nn.Module:
     case name:
       raise ValueError(
         f"Unknown config.model.vision.stem.name {name!r}; known: patch, conv."
+      )
+
+
+def _fusion(fields: dict, dtype: Dtype) -> nn.Module:
+  match fields.pop("name"):
+    case "attention":
+      return LayerFusion(dtype=dtype, **fields)
+    case "last":
+      return LastLayer(**fields)
+    case "mean":
+      return LayerMean(**fields)
+    case name:
+      raise ValueError(
+        f"Unknown config.model.fusion.name {name!r}; known: attention, last, mean."
       )
 
 

@@ -160,3 +160,29 @@ class LayerFusion(nn.Module):
     mask = None if mask is None else mask[:, None, None, None]
     y = BatchNorm(axis=1, dtype=self.dtype, name="batch_norm")(y, mask, train=train)
     return LayerMap(1, self.dtype, name="wo")(nn.relu(y))[:, 0]
+
+
+class LastLayer(nn.Module):
+  """The last encoder layer, in place of a fusion of all; it has no parameters."""
+
+  def __call__(
+    self,
+    hidden_states: Float[Array, "b layers s d"],
+    mask: Bool[Array, "b"] | None = None,
+    *,
+    train: bool = False,
+  ) -> Float[Array, "b s d"]:
+    return hidden_states[:, -1]
+
+
+class LayerMean(nn.Module):
+  """The plain mean of the encoder layers, likewise."""
+
+  def __call__(
+    self,
+    hidden_states: Float[Array, "b layers s d"],
+    mask: Bool[Array, "b"] | None = None,
+    *,
+    train: bool = False,
+  ) -> Float[Array, "b s d"]:
+    return hidden_states.mean(axis=1)

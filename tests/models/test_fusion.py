@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrg.models.fusion import LayerFusion, TemporalFusion
+from jaxrg.models.fusion import LastLayer, LayerFusion, LayerMean, TemporalFusion
 
 
 def test_temporal_fusion_starts_as_nearly_the_identity_of_the_perceptrons():
@@ -87,3 +87,16 @@ def test_layer_fusion_by_hand():
 def test_too_few_layers_are_refused():
   with pytest.raises(ValueError, match="at least 4 encoder layers, not 3"):
     LayerFusion().init(jax.random.key(0), jnp.zeros((1, 3, 4, 4)))
+
+
+@pytest.mark.parametrize(
+  ("module", "expected"), [(LastLayer(), [5.0, 1.0]), (LayerMean(), [3.0, 2.0])]
+)
+def test_what_stands_in_for_a_fusion_has_no_parameters(module, expected):
+  """And is content with few layers."""
+  hidden_states = jnp.array([[1.0, 2.0], [3.0, 3.0], [5.0, 1.0]])[None, :, None]
+  out, variables = module.init_with_output(
+    jax.random.key(0), hidden_states, jnp.array([True]), train=True
+  )
+  assert not variables
+  np.testing.assert_allclose(out, [[expected]])

@@ -279,6 +279,8 @@ def test_the_memory_is_a_set_and_the_chain_that_made_it_is_not(
     ({"name": "r2gen"}, ValueError, "'r2gen'.*priorrg"),
     ({"temporal": {"depth": 3}}, TypeError, "depth"),
     ({"vision": {"stem": {"name": "resnet"}}}, ValueError, "'resnet'"),
+    ({"fusion": {"name": "max"}}, ValueError, "fusion.name 'max'; .* last, mean"),
+    ({"fusion": {"name": "last", "depth": 3}}, TypeError, "depth"),
     ({"order": ("context", "time")}, ValueError, "order=.* each of context, time, j"),
     ({"order": ("context", "time", "time")}, ValueError, "order=.* joint once"),
     ({"order": ("context", "joint", "image")}, ValueError, "order=.*'image'"),
