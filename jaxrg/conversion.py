@@ -97,6 +97,8 @@ def from_export(
   facts, variables = checkpoint.load_config(source), checkpoint.load_arrays(source)
   if part is not None and part not in variables["params"]:
     raise ValueError(f"{source} has no {part}: stage {facts['stage']!r} exported it.")
+  if part is None:
+    _refuse_variants(source, facts["config"]["model"])
   sidecar = pathlib.Path(source) / SIDECAR
   try:
     if part is not None:
@@ -134,6 +136,17 @@ def _refuse_others(out: epath.Path) -> None:
     raise ValueError(
       f"{out} exists, and is no converted export: choose another --out, or remove it."
     )
+
+
+def _refuse_variants(source: epath.Path, model: Mapping) -> None:
+  """Raises ValueError where published weights are never read in this way."""
+  published = json.loads(json.dumps(authors.JOINING))  # An export has lists.
+  for key, theirs in published.items():
+    if (ours := model.get(key)) != theirs:
+      raise ValueError(
+        f"{source} has config.model.{key}={ours}, but published weights are read with "
+        f"{theirs}: only its parts can be written, one --part at a time."
+      )
 
 
 def _recipe(

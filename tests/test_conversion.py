@@ -440,6 +440,25 @@ def test_what_cannot_be_asked_of_an_export(
   assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [("order", ["joint", "time", "context"]), ("seeded", False), ("fusion", "mean")],
+)
+def test_a_model_that_the_authors_code_would_not_be(
+  copied, tmp_path, capsys, key, value
+):
+  facts = json.loads((copied / "config.json").read_text())
+  facts["config"]["model"][key] = {"name": value} if key == "fusion" else value
+  (copied / "config.json").write_text(json.dumps(facts))
+  out = tmp_path / "back.npz"
+  assert verb(f"--source={copied}", f"--out={out}") == 1
+  error = one_line(capsys)
+  assert f"{copied} has config.model.{key}=" in error
+  assert "published weights" in error
+  assert not out.exists()
+  assert verb(f"--source={copied}", f"--out={out}", "--part=text") == 0
+
+
 def test_exports_that_cannot_go_back(files, finished, copied, tmp_path, capsys):
   out = f"--out={tmp_path / 'back.npz'}"
   assert verb(f"--source={finished / 'export'}", out) == 1  # Of the miniature.
