@@ -34,9 +34,11 @@ def _ask_for_huge_pages() -> None:
 
   XLA on CPUs asks the system for its buffers anew in every step, and in pages of 4 kB
   a quarter of a small model's step is spent on that. glibc reads this setting but once,
-  before the first line of Python.
+  before the first line of Python. A verb that another program runs, a test's or a
+  notebook's, leaves that program alone.
   """
-  if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+  is_program = sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("jaxrg.")
+  if sys.platform == "linux" and is_program and "GLIBC_TUNABLES" not in os.environ:
     os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

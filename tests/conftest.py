@@ -10,8 +10,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
-# Or the first verb that a test runs would start pytest anew, its output lost.
-os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 # Before anything imports tfds, which reads it once; children inherit it.
 os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="jaxrg_tfds_")
 

@@ -44,16 +44,32 @@ def test_status(request):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
-def test_memory_comes_in_huge_pages_unless_the_user_says_otherwise(
-  request, monkeypatch
+@pytest.mark.parametrize(
+  ("given", "seen"),
+  [
+    (None, ["", "glibc.malloc.hugetlb=1"]),  # Started anew, with the same arguments.
+    ("glibc.malloc.check=0", ["glibc.malloc.check=0"]),
+  ],
+)
+def test_a_verb_asks_for_huge_pages_once_unless_the_user_says_otherwise(
+  request, monkeypatch, tmp_path, given, seen
 ):
+  """What a Python sees that says so as it starts."""
+  spy = "import os, sys\nprint(os.environ.get('GLIBC_TUNABLES', ''), file=sys.stderr)\n"
+  (tmp_path / "sitecustomize.py").write_text(spy)
+  monkeypatch.setenv("PYTHONPATH", str(tmp_path))
   monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-  show = (
-    "import os, sys; raise ValueError(os.environ['GLIBC_TUNABLES'] + str(argv[1:]))"
-  )
+  if given:
+    monkeypatch.setenv("GLIBC_TUNABLES", given)
+  command = [sys.executable, "-m", "jaxrg.score", "no such file"]
   root = request.config.rootpath
-  _, stderr = end_of(show, "a b", root=root)
-  assert stderr == "error: glibc.malloc.hugetlb=1['a b']\n"
-  monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
-  _, stderr = end_of(show, root=root)
-  assert stderr == "error: glibc.malloc.check=0[]\n"
+  run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+  *starts, error = run.stderr.splitlines()
+  assert starts == seen
+  assert "no such file" in error
+
+
+def test_a_program_that_runs_a_verb_is_not_started_anew(request, monkeypatch):
+  monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+  show = "import os; raise ValueError(os.environ.get('GLIBC_TUNABLES'))"
+  assert end_of(show, root=request.config.rootpath) == (1, "error: None\n")

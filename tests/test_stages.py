@@ -109,6 +109,8 @@ def test_groups_are_studies_of_the_contrastive_stage(
   assert len(set(studies)) < len(studies)
   grouped = group_views and name == "pretrain"
   assert stage.groups == (studies if grouped else None)
+
+
 @pytest.mark.parametrize(
   "changes",
   [
