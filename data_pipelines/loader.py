@@ -35,6 +35,7 @@ class Studies:
   by its index. `edit` gets the index and the record of a study and returns the record
   as the model shall see it (`interventions` has some). A prior, the edited record's
   too, is the film of its own record as it is stored, whatever `edit` makes of that one.
+  With `in_memory` an example is made once and kept.
   """
 
   def __init__(
@@ -45,9 +46,11 @@ class Studies:
     image_size: int,
     views: Sequence[str],
     edit: Edit | None = None,
+    in_memory: bool = False,
   ):
     self._source, self._encode, self._edit = source, encode, edit
     self._image_size, self._views = image_size, tuple(views)
+    self._in_memory, self._kept = in_memory, {}
     self.unknown_views: dict[int, str] = {}
 
   def __len__(self) -> int:
@@ -65,6 +68,13 @@ class Studies:
     return good, bad
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    if (example := self._kept.get(index)) is None:
+      example = self._example(index)
+      if self._in_memory:
+        self._kept[index] = example
+    return example
+
+  def _example(self, index: int) -> dict[str, np.ndarray]:
     record = _with_report(parse(self._source, index))
     if self._edit is not None:
       record = self._edit(index, record)

@@ -74,6 +74,20 @@ def generation(model: nn.Module) -> Objective:
   return objective
 
 
+def augmented(
+  objective: Objective, change: Callable[[Any, jax.Array], Any]
+) -> Objective:
+  """The objective on batches as `change(batch, key)` leaves them, in training only."""
+
+  def changed(params, extra, batch, key):
+    if key is not None:
+      key, change_key = jax.random.split(key)
+      batch = change(batch, change_key)
+    return objective(params, extra, batch, key)
+
+  return changed
+
+
 POSITIVES = ("study", "patient")
 # The method that touches exactly the parameters that the objective needs.
 METHODS = {"contrastive": "contrast", "generation": "__call__"}

@@ -1,6 +1,7 @@
 """A stage: all of it that is fixed before its first step."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import optax
 
 from data_pipelines import datasets, interventions, loader
-from jaxrg import inference, models, objectives, optim, sharding
+from jaxrg import augment, inference, models, objectives, optim, sharding
 from jaxrg.tokenizers import Tokenizer
 
 # On `test` a model is chosen by what it is then judged by, as the published one was.
@@ -53,6 +54,7 @@ def prepare(
     image_size=config.data.image_size,
     views=config.data.views,
     edit=interventions.without(config.data.without),
+    in_memory=config.data.in_memory,
   )
   indices = _readable(studies, config.data.skip_damaged)
   check_count(config, name, len(indices))
@@ -91,8 +93,13 @@ def make_objective(
 ) -> objectives.Objective:
   """What a stage minimises."""
   if recipe.objective == "contrastive":
-    return objectives.contrastive(model, recipe.positives)
-  return objectives.generation(model)
+    objective = objectives.contrastive(model, recipe.positives)
+  else:
+    objective = objectives.generation(model)
+  if not any(recipe.augment.values()):
+    return objective
+  change = functools.partial(augment.films, **recipe.augment)
+  return objectives.augmented(objective, change)
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -184,6 +191,9 @@ def _check_recipe(config: ml_collections.ConfigDict, name: str) -> None:
   for key in ("batch_size", "num_epochs", "accumulation", "context_length"):
     if recipe[key] < 1:
       raise ValueError(f"config.{name}.{key}={recipe[key]}, but 1 is the least.")
+  for key, amount in recipe.augment.items():
+    if amount < 0:
+      raise ValueError(f"config.{name}.augment.{key}={amount}, but 0 is the least.")
   if recipe.batch_size % recipe.accumulation:
     raise ValueError(
       f"config.{name}.batch_size={recipe.batch_size} does not divide into "

@@ -32,6 +32,7 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
     image_size=config.data.image_size,
     views=config.data.views,
     edit=interventions.without(config.data.without),
+    in_memory=config.data.in_memory,
   )
   if stage.recipe.objective == "contrastive":
     reports = [loader.parse(source, i)["findings"] for i in range(len(source))]

@@ -66,6 +66,7 @@ def test_texts_are_those_of_the_stage(tokenizer, keep_end):
       {"pretrain.group_views": True, "pretrain.accumulation": 2},
       r"pretrain\.group_views=True needs config\.pretrain\.accumulation=1, not 2",
     ),
+    ({"finetune.augment.shift": -1}, r"finetune\.augment\.shift=-1, but 0 is"),
     ({"pretrain.context_length": 0}, r"context_length=0, but 1 is the least"),
     ({"pretrain.context_length": 99}, r"text\.max_length=24, .* 99 tokens"),
     ({"pretrain.optim.skip_unused": ("tmp/",)}, r"pretrain .*skip_unused.*'tmp/'"),

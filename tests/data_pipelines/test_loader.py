@@ -341,3 +341,14 @@ def test_a_damaged_file_of_a_real_set(tmp_path):
   rows = datasets.load("thorax/tiny", "validation", tmp_path)
   with pytest.raises(ValueError, match=r"^Record 0 of the split is damaged: "):
     loader.parse(rows, 0)
+
+
+def test_an_example_in_memory_is_read_once():
+  rows = source()
+  options = dict(image_size=SIZE, views=records.VIEWS)
+  encode = lambda record: {"length": np.int32(len(record["findings"]))}
+  kept = loader.Studies(rows, encode, in_memory=True, **options)
+  first = [kept[i] for i in range(COUNT)]
+  rows.rows = None  # Whoever reads on would fail.
+  assert_same([kept[i] for i in range(COUNT)], first)
+  assert_same(first, [studies()[i] for i in range(COUNT)])
