@@ -38,12 +38,16 @@ def panels(found: Mapping[str, Any]) -> list[Panel]:
   """A panel a group: the share of each of its outcomes."""
   return [
     Panel(
-      f"{group}, n = {found[group]['n']}",
+      f"{_words(group)}, n = {found[group]['n']}",
       [
-        Point(name, *(found[group][name][part] for part in ("value", "low", "high")))
+        Point(_words(name), *(found[group][name][k] for k in ("value", "low", "high")))
         for name in names
       ],
     )
     for group, (_, names) in errors.GROUPS.items()
     if found[group]
   ]
+
+
+def _words(name: str) -> str:
+  return name.replace("_", " ")

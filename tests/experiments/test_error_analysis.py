@@ -32,6 +32,7 @@ def test_a_panel_a_group_that_has_any(outcome):
   assert "change" in groups
   assert len(outcome.panels) == len(groups)
   for group, panel in zip(groups, outcome.panels):
-    assert panel.title == f"{group}, n = {found[group]['n']}"
-    assert [point.name for point in panel.points] == [*errors.GROUPS[group][1]]
+    assert panel.title == f"{group.replace('_', ' ')}, n = {found[group]['n']}"
+    names = [name.replace("_", " ") for name in errors.GROUPS[group][1]]
+    assert [point.name for point in panel.points] == names
     assert sum(point.value for point in panel.points) == pytest.approx(1)
