@@ -110,16 +110,9 @@ def write_reports(
   mesh: Mesh,
 ) -> dict[int, str]:
   """Index of each study -> its report; every process gets all of them."""
-  ids, index, valid = [], [], []
-  for batch in batches:
-    rows = sharding.to_global(dict(batch), mesh)
-    ids.append(generate(variables, rows)[0])
-    index.append(rows["index"])
-    valid.append(rows["valid"])
-  ids, index, valid = map(sharding.gather, (ids, index, valid))
-  return {
-    int(i): tokenizer.decode(row) for row, i, real in zip(ids, index, valid) if real
-  }
+  write = lambda rows: (generate(variables, rows)[0], rows["index"])
+  ids, index = _collect(write, batches, mesh)
+  return {int(i): tokenizer.decode(row) for row, i in zip(ids, index)}
 
 
 def make_embed(
@@ -147,12 +140,16 @@ def embed_all(
 
   Every process gets all of them.
   """
-  images, reports, valid = [], [], []
-  for batch in batches:
-    rows = sharding.to_global(dict(batch), mesh)
-    image, report = embed(variables, rows)
-    images.append(image)
-    reports.append(report)
-    valid.append(rows["valid"])
-  images, reports, valid = map(sharding.gather, (images, reports, valid))
-  return images[valid], reports[valid]
+  return _collect(lambda rows: embed(variables, rows), batches, mesh)
+
+
+def _collect(
+  outputs_of: Callable[[Mapping[str, jax.Array]], tuple[jax.Array, ...]],
+  batches: Iterable[Mapping[str, np.ndarray]],
+  mesh: Mesh,
+) -> tuple[np.ndarray, ...]:
+  """The outputs of all batches, one after another and without their padding."""
+  placed = (sharding.to_global(dict(batch), mesh) for batch in batches)
+  columns = zip(*((*outputs_of(rows), rows["valid"]) for rows in placed))
+  *outputs, valid = map(sharding.gather, columns)
+  return tuple(x[valid] for x in outputs)

@@ -21,7 +21,7 @@ from jaxrg.experiments.outcome import Outcome, facts
 from jaxrg.experiments.picture import Panel, Point
 from jaxrg.experiments.scores import PROTOCOL, SCORES, Rows
 from jaxrg.metrics import intervals, predictions
-from jaxrg.metrics.tables import Table
+from jaxrg.metrics.tables import Table, number
 from jaxrg.writer import Writer, read_meta
 
 SPLIT = "test"
@@ -167,7 +167,7 @@ def _cell(score: Mapping[str, Any] | None) -> str:
   if score is None:
     return "-"
   if (difference := score.get("difference")) is None:
-    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    return number(score, interval=True)
   return (
     f"{score['value']:.3f} {difference['value']:+.3f} "
     f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"

@@ -38,16 +38,14 @@ def panels(found: Mapping[str, Any]) -> list[Panel]:
   """A panel a group: the share of each of its outcomes."""
   return [
     Panel(
-      f"{_words(group)}, n = {found[group]['n']}",
+      f"{tables.words(group)}, n = {found[group]['n']}",
       [
-        Point(_words(name), *(found[group][name][k] for k in ("value", "low", "high")))
+        Point(
+          tables.words(name), *(found[group][name][k] for k in ("value", "low", "high"))
+        )
         for name in names
       ],
     )
     for group, (_, names) in errors.GROUPS.items()
     if found[group]
   ]
-
-
-def _words(name: str) -> str:
-  return name.replace("_", " ")

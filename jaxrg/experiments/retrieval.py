@@ -18,7 +18,7 @@ from jaxrg.experiments.arms import Arm
 from jaxrg.experiments.outcome import Outcome, facts
 from jaxrg.experiments.picture import Panel, Point
 from jaxrg.metrics import retrieval
-from jaxrg.metrics.tables import Table
+from jaxrg.metrics.tables import Table, number, words
 from jaxrg.writer import Writer
 
 # Of the embedded data; the published 1,000 studies of MIMIC-CXR are nowhere listed.
@@ -85,18 +85,14 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
       (way, key) for way, scores in first.items() if way != "protocol" for key in scores
     ]
     rows = [
-      [name, *(_cell(trial[kind][way][key]) for way, key in names)]
+      [name, *(number(trial[kind][way][key], interval=True) for way, key in names)]
       for name, trial in trials.items()
     ]
-    rows.append(["by chance", *(f"{_chance(protocol, key):.3f}" for _, key in names)])
-    columns = [f"{_words(way)}: {_words(key)}" for way, key in names]
+    rows.append(["by chance", *(number(_chance(protocol, key)) for _, key in names)])
+    columns = [f"{words(way)}: {words(key)}" for way, key in names]
     note = f"{protocol['n']} pairs; {protocol['name']}."
     result.append(Table(f"{summary['question']} ({kind})", note, columns, rows))
   return result
-
-
-def _cell(score: Mapping[str, float]) -> str:
-  return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
 
 
 def _chance(protocol: Mapping[str, Any], key: str) -> float:
@@ -105,15 +101,11 @@ def _chance(protocol: Mapping[str, Any], key: str) -> float:
   return chance[key] if isinstance(chance, Mapping) else chance
 
 
-def _words(name: str) -> str:
-  return name.replace("_", " ")
-
-
 def panels(summary: Mapping[str, Any]) -> list[Panel]:
   """One score a kind and direction, beside what guessing scores."""
   return [
     Panel(
-      f"{_words(way)}, {_words(key)}",
+      f"{words(way)}, {words(key)}",
       [
         Point(
           name, **trial[kind][way][key], beside=_chance(trial[kind]["protocol"], key)

@@ -5,7 +5,7 @@ false negatives, so that any subset, average or resample is a sum.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Protocol
 
 import numpy as np
@@ -63,9 +63,9 @@ def true_labels(records: Sequence[Record], reader: Reader) -> tuple[np.ndarray, 
   A record's own `labels`, else what the reader finds in its reference.
   """
   read = read_labels([record["reference"] for record in records], reader)
-  own = [record.get("labels") for record in records]
-  labels = [b if a is None else np.asarray(a, np.int8) for a, b in zip(own, read)]
-  return np.stack(labels), _source([labels is not None for labels in own])
+  own = lambda labels: np.asarray(labels, np.int8)
+  labels, source = _own_or_read(records, "labels", own, read)
+  return np.stack(labels), source
 
 
 def true_changes(
@@ -76,9 +76,7 @@ def true_changes(
   Those of a record's own `truth`, else what the reader finds in its reference.
   """
   read = read_changes([record["reference"] for record in records], reader)
-  own = [record.get("truth") for record in records]
-  changes = [b if a is None else changes_of(a) for a, b in zip(own, read)]
-  return changes, _source([facts is not None for facts in own])
+  return _own_or_read(records, "truth", changes_of, read)
 
 
 def true_facts(
@@ -89,11 +87,9 @@ def true_facts(
   Those of a record's own `truth`, else what the reader finds in its reference.
   """
   read = read_facts([record["reference"] for record in records], reader)
-  own = [record.get("truth") for record in records]
   names = [field.name for field in dataclasses.fields(Fact)]
   typed = lambda fact: Fact(**{name: fact[name] for name in names if name in fact})
-  facts = [b if a is None else tuple(map(typed, a)) for a, b in zip(own, read)]
-  return facts, _source([truth is not None for truth in own])
+  return _own_or_read(records, "truth", lambda facts: tuple(map(typed, facts)), read)
 
 
 def changes_of(facts: Sequence[Mapping]) -> Set[Change]:
@@ -103,6 +99,15 @@ def changes_of(facts: Sequence[Mapping]) -> Set[Change]:
     for fact in facts
     if fact.get("change")
   )
+
+
+def _own_or_read(
+  records: Sequence[Record], key: str, own: Callable, read: Sequence
+) -> tuple[list, str]:
+  """What `own` makes of each record's `key`, else what was read; and whence it is."""
+  given = [record.get(key) for record in records]
+  known = [b if a is None else own(a) for a, b in zip(given, read)]
+  return known, _source([a is not None for a in given])
 
 
 def _source(own: Sequence[bool]) -> str:

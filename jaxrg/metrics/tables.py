@@ -60,15 +60,15 @@ def errors(scores: Mapping) -> Table:
   """The table of what `errors.score` gives."""
   protocol = scores["protocol"]
   groups = {group: row for group, row in scores.items() if row and "about" in row}
-  about = " ".join(f"{_words(name)}: {row['about']}." for name, row in groups.items())
+  about = " ".join(f"{words(name)}: {row['about']}." for name, row in groups.items())
   note = (
     f"{protocol['n']} reports, {protocol['n_with_prior']} with a prior; labeler: "
     f"{protocol['labeler']}; truth: {protocol['truth']}. {about}"
   )
   rows = [
     (
-      f"{_words(group)}: {_words(outcome)}",
-      _number(cell, interval=True),
+      f"{words(group)}: {words(outcome)}",
+      number(cell, interval=True),
       str(cell["count"]),
       str(row["n"]),
     )
@@ -98,7 +98,8 @@ def causes(scores: Mapping) -> Table:
   return Table("What only the context decides", note, [*columns, "of"], rows)
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+  """A key of the scores, as it is read."""
   return name.replace("_", " ")
 
 
@@ -169,8 +170,8 @@ def _classes(scores: Mapping[str, Mapping]) -> Table:
       (
         label,
         _f1(row),
-        _number(row["precision"]) if row["n_predicted"] else "-",
-        _number(row["recall"]) if row["n_true"] else "-",
+        number(row["precision"]) if row["n_predicted"] else "-",
+        number(row["recall"]) if row["n_true"] else "-",
         str(row["n_true"]),
         str(row["n_predicted"]),
         *[_f1(other[label]) for other in others],
@@ -181,7 +182,7 @@ def _classes(scores: Mapping[str, Mapping]) -> Table:
 
 
 def _f1(row: Mapping) -> str:
-  return _number(row["f1"]) if row["n_true"] + row["n_predicted"] else "-"
+  return number(row["f1"]) if row["n_true"] + row["n_predicted"] else "-"
 
 
 def _changes(scores: Mapping[str, Mapping], columns: list[str]) -> Table:
@@ -216,10 +217,10 @@ def _priors(priors: Mapping[str, Mapping]) -> Table:
     rows.append(
       (
         name,
-        _number(row["f1"], interval=True),
-        _number(distance, interval=True) if distance else "",
+        number(row["f1"], interval=True),
+        number(distance, interval=True) if distance else "",
         f"{distance['p']:.3f}" if distance else "",
-        _number(row["unchanged_f1"]),
+        number(row["unchanged_f1"]),
       )
     )
   return Table("What the prior does", note, columns, rows)
@@ -230,13 +231,14 @@ def _ceiled(columns: list[str], ceiling: Mapping | None) -> list[str]:
 
 
 def _row(title, values, best=None, ceiled=False) -> tuple[str, ...]:
-  cells = [_number(values[0], interval=True), *map(_number, values[1:])]
+  cells = [number(values[0], interval=True), *map(number, values[1:])]
   if ceiled:
-    cells.append("" if best is None else _number(best))
+    cells.append("" if best is None else number(best))
   return (title, *cells)
 
 
-def _number(value: float | Mapping, interval: bool = False) -> str:
+def number(value: float | Mapping, interval: bool = False) -> str:
+  """A score to three places, with its interval where it has one and that is asked."""
   if not isinstance(value, Mapping):
     return f"{value:.3f}"
   if not interval:
