@@ -108,17 +108,32 @@ class SpatialGate(nn.Module):
   def __call__(
     self, hidden_states: Float[Array, "b layers s d"]
   ) -> Float[Array, "b 1 s d"]:
-    pooled = jnp.stack([hidden_states.max(axis=1), hidden_states.mean(axis=1)], axis=-1)
-    logits = nn.Conv(
-      1,
-      (7, 7),
-      padding=3,
-      use_bias=False,
-      dtype=self.dtype,
-      kernel_init=torch_linear(),
-      name="spatial",
-    )(pooled)
-    return nn.sigmoid(logits[..., 0])[:, None]
+    pooled = jnp.stack([hidden_states.max(axis=1), hidden_states.mean(axis=1)])
+    logits = MapConv((7, 7), self.dtype, name="spatial")(pooled)
+    return nn.sigmoid(logits)[:, None]
+
+
+class MapConv(nn.Module):
+  """A convolution of few maps to one, without bias, padded to keep their size.
+
+  Of so few channels a convolution is slow. As a product of the kernel's rows with the
+  maps, shifted along d, and a sum over shifts along s, it is a matrix product.
+  """
+
+  kernel_size: tuple[int, int]  # Odd numbers.
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, maps: Float[Array, "maps b s d"]) -> Float[Array, "b s d"]:
+    rows, columns = self.kernel_size
+    shape = (rows, columns, maps.shape[0], 1)
+    kernel = self.param("kernel", torch_linear(), shape).astype(self.dtype)
+    s, d = maps.shape[2:]
+    pad = lambda size: (size // 2, size // 2)
+    padded = jnp.pad(maps, ((0, 0), (0, 0), pad(rows), pad(columns)))
+    shifted = jnp.stack([padded[..., j : j + d] for j in range(columns)])
+    by_row = jnp.einsum("ijm,jmbsd->ibsd", kernel[..., 0], shifted)
+    return sum(by_row[i, :, i : i + s] for i in range(rows))
 
 
 class LayerMap(nn.Module):
