@@ -12,6 +12,8 @@ from data_pipelines import datasets, loader
 from jaxrg import checkpoint, evaluation, exports, files, pretrained, stages, train
 from jaxrg.tokenizers import Tokenizer
 
+TEXTS = ("findings", "indication", "history")  # What a vocabulary is made of.
+
 
 def run(
   config: ml_collections.ConfigDict, workdir: epath.PathLike, stage: str | None = None
@@ -149,7 +151,7 @@ def make_tokenizer(
   if (folder / "tokenizer.json").exists():
     return Tokenizer.load(folder)
   seen = loader.parse_all(source, skip_damaged=config.data.skip_damaged)
-  texts = [record["findings"] for record in seen]
+  texts = [record[part] for record in seen for part in TEXTS]
   tokenizer = Tokenizer.train(texts, config.tokenizer.vocab_size)
   if jax.process_index() == 0:
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from jaxrg.convert import authors
 
 VARIANTS = (
   "thorax",
+  "thorax_long",
   "tiny",
   "published",
   "tiny,published",

@@ -71,7 +71,7 @@ def test_texts_are_those_of_the_stage(tokenizer, keep_end):
     ({"pretrain.context_length": 99}, r"text\.max_length=24, .* 99 tokens"),
     ({"pretrain.optim.skip_unused": ("tmp/",)}, r"pretrain .*skip_unused.*'tmp/'"),
     ({"tokenizer.name": "gpt3"}, r"tokenizer\.name 'gpt3'; known: trained, gpt2"),
-    ({"tokenizer.name": "gpt2"}, r"text\.vocab_size=520, .* has 50264 entries"),
+    ({"tokenizer.name": "gpt2"}, r"text\.vocab_size=656, .* has 50264 entries"),
     ({"data.views": ("PA", "unk")}, r"views has 2 names, .*num_views=7"),
     ({"data.views": tuple("abcdefg")}, r"data\.views=\('a', .* needs unk"),
     ({"data.views": ("unk", *"aabcde")}, r"data\.views=.* no name twice"),
