@@ -26,7 +26,8 @@ class ErrorAnalysis:
     self, base: ml_collections.ConfigDict, seeds: int, root: epath.Path
   ) -> Outcome:
     """Trains the arm if need be, and counts the errors of its test reports."""
-    del seeds  # Errors are counted, and those of one run are enough to read.
+    if seeds > 1:
+      print(f"{self.name}: of the first seed alone.")
     folder = arms.train(self.arm, base, 0, root)
     rows = predictions.read(folder / "eval" / "predictions.jsonl")
     found, named = errors.score(rows), causes.score(rows)
