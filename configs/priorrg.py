@@ -159,7 +159,7 @@ def thorax() -> ml_collections.ConfigDict:
     objective="generation",
     context_length=24,
     keep_end=True,
-    num_epochs=6,
+    num_epochs=5,
     batch_size=16,
     accumulation=1,
     augment=dict(shift=0, contrast=0.0),  # Pixels; a share of the greys.
@@ -174,7 +174,7 @@ def thorax() -> ml_collections.ConfigDict:
   )
 
   config.log_every = 20
-  config.checkpoint = dict(every=250, keep=2)
+  config.checkpoint = dict(every=500, keep=2)
   config.mesh = (-1, 1, 1)  # data, fsdp, tensor
   config.axis_rules = sharding.AXIS_RULES
   return config
@@ -186,7 +186,6 @@ def lengthen(config: ml_collections.ConfigDict) -> None:
   config.pretrain.num_epochs = 3
   config.finetune.num_epochs = 12
   config.finetune.validation_studies = 256
-  config.checkpoint.every = 500
 
 
 def mimic_cxr() -> ml_collections.ConfigDict:
