@@ -165,8 +165,8 @@ def thorax() -> ml_collections.ConfigDict:
     augment=dict(shift=0, contrast=0.0),  # Pixels; a share of the greys.
     early_stop=15,
     select_on="validation",
-    validation_studies=128,
-    optim=dict(optim, learning_rate=1.5e-3, frozen=("logit_scale",)),
+    validation_studies=512,
+    optim=dict(optim, learning_rate=1e-3, frozen=("logit_scale",)),
   )
   # More beams find likelier reports: of fewer findings, and alike.
   config.decode = dict(
@@ -185,7 +185,6 @@ def lengthen(config: ml_collections.ConfigDict) -> None:
   config.data.name = "thorax/long"
   config.pretrain.num_epochs = 3
   config.finetune.num_epochs = 12
-  config.finetune.validation_studies = 256
 
 
 def mimic_cxr() -> ml_collections.ConfigDict:
