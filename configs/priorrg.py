@@ -145,7 +145,7 @@ def thorax() -> ml_collections.ConfigDict:
     positives="study",  # Or "patient".
     group_views=False,
     context_length=24,
-    num_epochs=2,
+    num_epochs=1,
     batch_size=64,
     accumulation=1,
     augment=dict(shift=0, contrast=0.0),  # Pixels; a share of the greys.
