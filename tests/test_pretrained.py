@@ -30,7 +30,7 @@ from jaxrg.tokenizers import Tokenizer
 
 CROSS = ("crossattention", "ln_cross_attn")
 CROSSED = "cross_attention|norm_2"
-BIGGER = {"model.text.num_layers": 3, "model.text.vocab_size": 600}
+BIGGER = {"model.text.num_layers": 3, "model.text.vocab_size": 700}
 FEWER_WORDS = {"model.decoder.vocab_size": 450}
 TO_THEIRS = dict(vision="to_dinov2", text="to_bert", decoder="to_gpt2")
 
@@ -101,7 +101,7 @@ def test_the_first_layers_and_words_of_ones_own(tmp_path, capsys):
   words = fresh["tokens/embedding"]
   taken = {path: given[path] for path in fresh} | {"tokens/embedding": words}
   assert_equal(ours, taken)
-  said = "; not its 600 words, as the model has 520\n"
+  said = "; not its 700 words, as the model has 656\n"
   assert capsys.readouterr().out.endswith(said)
 
 
@@ -117,7 +117,7 @@ def test_gpt2s_words_are_the_first(tmp_path, capsys):
     ours, given | {p: fresh[p] for p in crossed} | {"tokens/embedding": words}
   )
   printed = capsys.readouterr().out
-  assert "the last 70 of 520 words begin at random; cross-attention begins" in printed
+  assert "the last 206 of 656 words begin at random; cross-attention begins" in printed
 
 
 def test_what_is_there_is_neither_replaced_nor_read(tmp_path):
@@ -131,7 +131,7 @@ def test_what_is_there_is_neither_replaced_nor_read(tmp_path):
     ("text", {"model.text.mlp_dim": 8}, r"wi/kernel .*\(16, 8\).*\(16, 16\)"),
     ("text", {"model.text.max_length": 20}, r"text/positions .*\(20, 16\).*\(24, 16\)"),
     ("vision", {"model.vision.num_layers": 5}, "layer_4/.* the model no such array"),
-    ("decoder", {"model.decoder.vocab_size": 600}, r"embedding .*\(600, 16\).*\(520, "),
+    ("decoder", {"model.decoder.vocab_size": 700}, r"embedding .*\(700, 16\).*\(656, "),
   ],
 )
 def test_what_does_not_fit_is_named(tmp_path, part, changes, message):
