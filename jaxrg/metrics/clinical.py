@@ -62,9 +62,8 @@ def true_labels(records: Sequence[Record], reader: Reader) -> tuple[np.ndarray, 
 
   A record's own `labels`, else what the reader finds in its reference.
   """
-  read = read_labels([record["reference"] for record in records], reader)
   own = lambda labels: np.asarray(labels, np.int8)
-  labels, source = _own_or_read(records, "labels", own, read)
+  labels, source = _own_or_read(records, "labels", own, read_labels, reader)
   return np.stack(labels), source
 
 
@@ -75,8 +74,7 @@ def true_changes(
 
   Those of a record's own `truth`, else what the reader finds in its reference.
   """
-  read = read_changes([record["reference"] for record in records], reader)
-  return _own_or_read(records, "truth", changes_of, read)
+  return _own_or_read(records, "truth", changes_of, read_changes, reader)
 
 
 def true_facts(
@@ -86,10 +84,10 @@ def true_facts(
 
   Those of a record's own `truth`, else what the reader finds in its reference.
   """
-  read = read_facts([record["reference"] for record in records], reader)
   names = [field.name for field in dataclasses.fields(Fact)]
   typed = lambda fact: Fact(**{name: fact[name] for name in names if name in fact})
-  return _own_or_read(records, "truth", lambda facts: tuple(map(typed, facts)), read)
+  own = lambda facts: tuple(map(typed, facts))
+  return _own_or_read(records, "truth", own, read_facts, reader)
 
 
 def changes_of(facts: Sequence[Mapping]) -> Set[Change]:
@@ -102,11 +100,16 @@ def changes_of(facts: Sequence[Mapping]) -> Set[Change]:
 
 
 def _own_or_read(
-  records: Sequence[Record], key: str, own: Callable, read: Sequence
+  records: Sequence[Record], key: str, own: Callable, read: Callable, reader: Reader
 ) -> tuple[list, str]:
-  """What `own` makes of each record's `key`, else what was read; and whence it is."""
+  """What `own` makes of each record's `key`, else what its reference says; and whence.
+
+  Only references of records without that key are read.
+  """
   given = [record.get(key) for record in records]
-  known = [b if a is None else own(a) for a, b in zip(given, read)]
+  silent = [r["reference"] for r, a in zip(records, given) if a is None]
+  rest = iter(read(silent, reader))
+  known = [next(rest) if a is None else own(a) for a in given]
   return known, _source([a is not None for a in given])
 
 

@@ -73,6 +73,17 @@ def test_a_text_is_read_once():
   assert sorted(reader.texts) == ["edema.", "no edema."]
 
 
+def test_the_reference_of_a_record_with_a_truth_is_not_read():
+  reader = Reader()
+  told = study("a", "edema.", "", labels=labels(edema=1))
+  untold = study("b", "no edema.", "")
+  found, _ = clinical.true_labels([told, untold, told], reader)
+  np.testing.assert_array_equal(
+    found, [labels(edema=1), labels(edema=0), labels(edema=1)]
+  )
+  assert reader.texts == ["no edema."]
+
+
 def test_silence_is_no_claim_of_a_normal_study():
   class Normal:
     def labels(self, text):
