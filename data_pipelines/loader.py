@@ -228,6 +228,11 @@ def eval_batches(
   return iter(blocks.to_iter_dataset(options))
 
 
+def spread(length: int, count: int) -> list[int]:
+  """At most `count` indices, evenly over a split: neighbours are of one patient."""
+  return np.linspace(0, length - 1, min(count, length)).round().astype(int).tolist()
+
+
 def _rows_per_process(batch_size: int, process_count: int) -> int:
   if batch_size % process_count:
     raise ValueError(

@@ -74,6 +74,11 @@ class Fact:
   change: str = ""  # One of CHANGES; empty without a prior.
 
 
+def is_composed(data_name: str) -> bool:
+  """Whether a data set is made here, of one anatomy, and is no patient's."""
+  return data_name.partition("/")[0] == "thorax"
+
+
 def view_row(view: str, views: Sequence[str]) -> int:
   """The row of a view among `views`; that of unk, where it is not among them."""
   return tuple(views).index(view if view in views else "unk")

@@ -72,7 +72,7 @@ def _score(rows, runs, source, train, out, config, include_text, truncation) -> 
     priors = scoring.prior_effect(runs, baselines.constant_changes(changes))
   # Composed data is nobody's; of credentialed data the page shows no text or image.
   if include_text is None:
-    include_text = config.data.name.startswith("thorax")
+    include_text = records.is_composed(config.data.name)
   gone = config.data.without
   report.write(
     out / "report.html",

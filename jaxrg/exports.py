@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from data_pipelines import familiarity, loader
+from data_pipelines import familiarity, loader, records
 from jaxrg import checkpoint, cli, files, inference, models, sharding
 from jaxrg.tokenizers import Tokenizer
 
@@ -160,7 +160,7 @@ def model_card(
       "- `familiarity.npz`: mean thumbnails of those films, by which `generate` doubts",
       "  or refuses what is no chest film.",
     ]
-    if config.data.name.startswith("thorax"):
+    if records.is_composed(config.data.name):
       lines.append(
         "- The radiographs are composed from one CT: this model has seen one anatomy. "
         "Its report on a real film is a smoke test."

@@ -115,7 +115,7 @@ class Reporter:
       ids, _ = self._generate(self._export.variables, batch)
       findings = self._export.tokenizer.decode(np.asarray(ids)[0])
     caution = cli.INTENDED_USE
-    thorax = self._export.config.data.name.startswith("thorax")
-    if thorax and self._export.converted_from is None:
+    composed = records.is_composed(self._export.config.data.name)
+    if composed and self._export.converted_from is None:
       caution = f"{caution} {ONE_ANATOMY}"
     return Report(findings, judgements, caution, tuple(warnings))

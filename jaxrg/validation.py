@@ -38,10 +38,8 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
     reports = [loader.parse(source, i)["findings"] for i in range(len(source))]
     return _make_contrast(stage, studies, reports, mesh)
   loss = _make_loss(stage, studies, mesh)
-  count = min(stage.recipe.validation_studies, len(source))
-  # Spread over the split: neighbours are studies of one patient.
-  chosen = np.linspace(0, len(source) - 1, count).round().astype(int)
-  records = [loader.parse(source, int(i)) for i in chosen]
+  chosen = loader.spread(len(source), stage.recipe.validation_studies)
+  records = [loader.parse(source, i) for i in chosen]
   write = _make_write(stage, studies, chosen, records, mesh)
 
   def validate(state: TrainState) -> dict[str, float]:
@@ -144,7 +142,7 @@ def _make_write(
     batches = _batches(studies, stage.config.decode.batch_size, chosen)
     variables = {"params": state.params, **state.extra}
     reports = inference.write_reports(generate, variables, batches, tokenizer, mesh)
-    outputs = [reports[int(i)] for i in chosen]
+    outputs = [reports[i] for i in chosen]
     bleu = nlg.bleu(
       nlg.bleu_statistics(nlg.count(protocol.apply(outputs), references)).sum(axis=0)
     )

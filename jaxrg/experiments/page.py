@@ -4,8 +4,6 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from data_pipelines import findings, loader
 from jaxrg import cli
 from jaxrg.experiments.scores import Rows
@@ -34,8 +32,8 @@ def render(
   `written` are the rows of each trial, by name, in the order of the split.
   """
   rows = next(iter(written.values()))
-  chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
-  records = [loader.parse(source, int(i)) for i in chosen]
+  chosen = loader.spread(len(rows), count)
+  records = [loader.parse(source, i) for i in chosen]
   priors = [
     loader.parse(source, int(record["prior"])) if record["prior"] >= 0 else {}
     for record in records

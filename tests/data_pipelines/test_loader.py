@@ -352,3 +352,15 @@ def test_an_example_in_memory_is_read_once():
   rows.rows = None  # Whoever reads on would fail.
   assert_same([kept[i] for i in range(COUNT)], first)
   assert_same(first, [studies()[i] for i in range(COUNT)])
+
+
+def test_some_of_a_split_are_spread_over_it():
+  assert loader.spread(9, 3) == [0, 4, 8]
+  assert loader.spread(3, 9) == [0, 1, 2]
+
+
+def test_whose_films_are_composed():
+  assert records.is_composed("thorax")
+  assert records.is_composed("thorax/tiny")
+  assert not records.is_composed("mimic_cxr")
+  assert not records.is_composed("thoraxes/tiny")
