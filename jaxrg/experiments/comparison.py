@@ -15,6 +15,7 @@ from etils import epath
 
 from data_pipelines import datasets
 from data_pipelines.interventions import Intervention
+from data_pipelines.records import is_composed
 from jaxrg.experiments import arms, page
 from jaxrg.experiments.arms import Arm
 from jaxrg.experiments.outcome import Outcome, facts
@@ -76,7 +77,7 @@ class Comparison:
     summary = facts(self, base) | summarise(written)
     shown = ""
     # Composed data is nobody's; of credentialed data no page shows text or images.
-    if self.side_by_side and base.data.name.startswith("thorax"):
+    if self.side_by_side and is_composed(base.data.name):
       reports = {name: trial.seeds[0] for name, trial in written.items()}
       shown = page.render(self.question, source, reports, self.side_by_side)
     return Outcome(summary, [table(summary)], panels(summary), shown)
@@ -121,11 +122,10 @@ def summarise(written: Mapping[str, Written], *, resamples: int = 1000) -> dict:
   that concerns no study has no scores.
   """
   reference = next(iter(written))
+  # Scores that are measures of the same sums share them.
+  needed = {score.statistics for score in SCORES.values()}
   statistics = {
-    name: {
-      key: np.stack([score.statistics(rows) for rows in trial.seeds])
-      for key, score in SCORES.items()
-    }
+    name: {of: np.stack([of(rows) for rows in trial.seeds]) for of in needed}
     for name, trial in written.items()
   }
   patients = np.array(predictions.patients(written[reference].seeds[0]))
@@ -136,12 +136,12 @@ def summarise(written: Mapping[str, Written], *, resamples: int = 1000) -> dict:
     trials[name] = {"n": int(chosen.sum()), "seeds": len(trial.seeds)}
     if not chosen.any():
       continue
-    for key, (_, _, measure) in SCORES.items():
-      own = statistics[name][key][:, chosen]
+    for key, (_, of, measure) in SCORES.items():
+      own = statistics[name][of][:, chosen]
       scores = intervals.bootstrap(own.mean(0), measure, **options)._asdict()
       scores["by_seed"] = [float(measure(seed.sum(0))) for seed in own]
       if name != reference:
-        other = statistics[reference][key][:, chosen]
+        other = statistics[reference][of][:, chosen]
         scores["difference"] = intervals.paired(
           own.mean(0), other.mean(0), measure, **options
         )._asdict()

@@ -18,9 +18,9 @@ def collect(runs: Path, results: Path) -> None:
   results.mkdir(exist_ok=True)
   for summary in sorted(runs.glob("*/summary.json")):
     outcome = summary.parent
-    for source, suffix in (("summary.json", "json"), ("picture.png", "png")):
-      shutil.copyfile(outcome / source, results / f"{outcome.name}.{suffix}")
-    shutil.copyfile(outcome / "table.txt", results / f"{outcome.name}.txt")
+    for file in ("summary.json", "table.txt", "picture.png"):
+      kept = results / f"{outcome.name}{Path(file).suffix}"
+      shutil.copyfile(outcome / file, kept)
   page = ["# Outcomes of the experiments", ""]
   for path in sorted(results.glob("*.json")):
     summary = json.loads(path.read_text())

@@ -59,8 +59,8 @@ def main():
   config = recipe.get_config(*filter(None, [variant]))
 
   clock, began = Clock(), time.perf_counter()
-  timed = clock.timed(datasets.load, lambda *_: "data")
-  timed(config.data.name, "train", config.data.data_dir)
+  load = clock.timed(datasets.load, lambda *_: "data")
+  load(config.data.name, "train", config.data.data_dir)
   with (
     mock.patch.object(
       train, "train", clock.timed(train.train, lambda config, name, *_: name)
