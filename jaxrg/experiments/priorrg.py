@@ -110,7 +110,7 @@ EXPERIMENTS = {
         AS_IT_IS,
         *(
           _against(
-            f"{level:.0%} of the indication's words are noise",
+            f"{level:.0%} of the indication is noise",
             condition=_of_meta(
               f"noise-{level}", interventions.noisy_indication, level, SEED
             ),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from data_pipelines.records import LABELS
 
 WIDTH = 100  # Columns of the terminal that `text` fits.
-_NAME, _OTHER = 28, 14  # Of row names; of a heading before it is broken.
+_NAME, _OTHER = 28, 14  # Of row names at least; of a heading before it is broken.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,19 +255,22 @@ def render(table: Table) -> str:
     )
     for i, column in enumerate(table.columns, 1)
   ]
+  margin = max(_NAME, 2 + max(len(row[0]) for row in table.rows))
   lines = [table.title, *textwrap.wrap(table.note, WIDTH)]
   start = 0
   while start < len(widths):
     stop = start + 1
-    while stop < len(widths) and _NAME + sum(widths[start : stop + 1]) <= WIDTH:
+    while stop < len(widths) and margin + sum(widths[start : stop + 1]) <= WIDTH:
       stop += 1
-    lines += _block(table, widths, start, stop)
+    lines += _block(table, margin, widths, start, stop)
     start = stop
   return "\n".join(lines)
 
 
-def _block(table: Table, widths: list[int], start: int, stop: int) -> list[str]:
-  lines = [f"  {row[0]}"[:_NAME].ljust(_NAME) for row in table.rows]
+def _block(
+  table: Table, margin: int, widths: list[int], start: int, stop: int
+) -> list[str]:
+  lines = [f"  {row[0]}".ljust(margin) for row in table.rows]
   heads = []
   for i in range(start, stop):
     heads.append(textwrap.wrap(table.columns[i], widths[i] - 1))
@@ -275,7 +278,7 @@ def _block(table: Table, widths: list[int], start: int, stop: int) -> list[str]:
     for line, cell in enumerate(cells):
       lines[line] += cell.rjust(widths[i])
   height = max(map(len, heads))
-  above = [" " * _NAME] * height
+  above = [" " * margin] * height
   for head, width in zip(heads, widths[start:stop]):
     padded = [""] * (height - len(head)) + head
     above = [line + word.rjust(width) for line, word in zip(above, padded)]
