@@ -27,34 +27,33 @@ REMEDY = (
 )
 
 
-class Studies:
-  """A split as a sequence of examples: the record, joined by its prior's image.
+class Examples:
+  """A split as a sequence of examples, which `_example` makes of the records.
 
-  Images come in `image_size`, whatever they are stored in. `views` name the rows of the
-  view embedding; a film with another view is read as unk, and `unknown_views` notes it
-  by its index. `edit` gets the index and the record of a study and returns the record
-  as the model shall see it (`interventions` has some). A prior, the edited record's
-  too, is the film of its own record as it is stored, whatever `edit` makes of that one.
-  With `in_memory` an example is made once and kept.
+  Images come in `image_size`, whatever they are stored in. `views` name the views that
+  a model knows; a film with another one is read as unk, and `unknown_views` notes it by
+  its index. With `in_memory` an example is made once and kept.
   """
 
   def __init__(
     self,
     source: Sequence[Record],
-    encode: Encode,
     *,
     image_size: int,
     views: Sequence[str],
-    edit: Edit | None = None,
     in_memory: bool = False,
   ):
-    self._source, self._encode, self._edit = source, encode, edit
+    self._source = source
     self._image_size, self._views = image_size, tuple(views)
     self._in_memory, self._kept = in_memory, {}
     self.unknown_views: dict[int, str] = {}
 
   def __len__(self) -> int:
     return len(self._source)
+
+  def first_film(self, index: int) -> int:
+    """Where in the split the first film of an example is."""
+    return index
 
   def readable(self) -> tuple[list[int], list[int]]:
     """Indices of the examples that can be read, and of those that cannot."""
@@ -75,7 +74,41 @@ class Studies:
     return example
 
   def _example(self, index: int) -> dict[str, np.ndarray]:
-    record = _with_report(parse(self._source, index))
+    raise NotImplementedError
+
+  def _film(self, index: int, record: Record) -> tuple[np.ndarray, int]:
+    """The film of record `index`, and the row of its view."""
+    image, view = record["image"], record["view"]
+    if view and view not in self._views:
+      self.unknown_views[index] = view
+    if image.shape[:2] != (self._image_size,) * 2:
+      image = images.process(image, self._image_size)
+    return image, records.view_row(view, self._views)
+
+
+class Studies(Examples):
+  """Examples of one film each: the record, joined by its prior's image.
+
+  `edit` gets the index and the record of a study and returns the record as the model
+  shall see it (`interventions` has some). A prior, the edited record's too, is the film
+  of its own record as it is stored, whatever `edit` makes of that one.
+  """
+
+  def __init__(
+    self,
+    source: Sequence[Record],
+    encode: Encode,
+    *,
+    image_size: int,
+    views: Sequence[str],
+    edit: Edit | None = None,
+    in_memory: bool = False,
+  ):
+    super().__init__(source, image_size=image_size, views=views, in_memory=in_memory)
+    self._encode, self._edit = encode, edit
+
+  def _example(self, index: int) -> dict[str, np.ndarray]:
+    record = with_report(parse(self._source, index))
     if self._edit is not None:
       record = self._edit(index, record)
     prior = int(record["prior"])
@@ -85,9 +118,7 @@ class Studies:
     if has_prior:
       prior_image, prior_view = self._film(prior, parse(self._source, prior))
     return {
-      "index": np.int32(index),
-      "study": _key(record["study_id"]),
-      "patient": _key(record["patient_id"]),
+      **ids(index, record),
       "image": image,
       "view": np.int32(view),
       "prior_image": prior_image,
@@ -95,14 +126,6 @@ class Studies:
       "has_prior": np.bool_(has_prior),
       **self._encode(record),
     }
-
-  def _film(self, index: int, record: Record) -> tuple[np.ndarray, int]:
-    image, view = record["image"], record["view"]
-    if view and view not in self._views:
-      self.unknown_views[index] = view
-    if image.shape[:2] != (self._image_size,) * 2:
-      image = images.process(image, self._image_size)
-    return image, records.view_row(view, self._views)
 
 
 def parse(source: Sequence[Record], index: int) -> Record:
@@ -127,30 +150,40 @@ def parse_all(source: Sequence[Record], *, skip_damaged: bool) -> Iterator[Recor
   """The records in order; damaged ones raise ValueError or are left out."""
   for index in range(len(source)):
     try:
-      yield _with_report(parse(source, index))
+      yield with_report(parse(source, index))
     except ValueError:
       if not skip_damaged:
         raise
 
 
-def _with_report(record: Record) -> Record:
+def with_report(record: Record) -> Record:
+  """The record; raises ValueError, naming it, where it has no findings."""
   if not record["findings"].strip():
     raise ValueError(f"Record {record['id']} has an empty report. {REMEDY}")
   return record
+
+
+def ids(index: int, record: Record) -> dict[str, np.ndarray]:
+  """What tells an example, its study and its patient from others."""
+  return {
+    "index": np.int32(index),
+    "study": key(record["study_id"]),
+    "patient": key(record["patient_id"]),
+  }
 
 
 def _text(value: Any) -> str:
   return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _key(name: str) -> np.ndarray:
+def key(name: str) -> np.ndarray:
   """Two words that are equal for equal names, on every process."""
   digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
   return np.frombuffer(digest, np.uint32).copy()
 
 
 def train_stream(
-  studies: Studies,
+  studies: Examples,
   *,
   batch_size: int,
   seed: int,
@@ -206,7 +239,7 @@ def _grouped(
 
 
 def eval_batches(
-  studies: Studies,
+  studies: Examples,
   *,
   batch_size: int,
   indices: Sequence[int] | None = None,
