@@ -55,6 +55,7 @@ class Clause:
 
   def __init__(self, marks: Sequence[Mark]):
     self.mentions: list[Mention] = []
+    self.statuses: list[str] = []  # In force after each mark.
     self._marks = marks
     self._window = 0  # The first mention that shares the predicate to come.
     self._negated = self._uncertain = self._taken_for = self._earlier = False
@@ -66,6 +67,7 @@ class Clause:
     self._pending: list[dict] = [{}]
     for i, mark in enumerate(marks):
       self._read(i, mark)
+      self.statuses.append(self._status())
 
   @property
   def _open(self) -> list[Mention]:

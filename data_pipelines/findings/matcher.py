@@ -1,6 +1,7 @@
 """Finds the phrases of terms.py and modifiers.py in a list of words."""
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from data_pipelines.findings import modifiers, terms
@@ -63,35 +64,47 @@ def _rows():
     yield kind, "", phrases
 
 
-def _index() -> dict[str, list[tuple[tuple[str, ...], Mark]]]:
-  """First word -> the phrases that begin with it, the longest first.
+Index = dict[str, list[tuple[tuple[str, ...], object]]]
 
-  Of two equal phrases the later row wins.
+
+def index(entries: Iterable[tuple[str, object]]) -> Index:
+  """First word -> the phrases that begin with it and their meaning, longest first.
+
+  `entries` are (phrase, meaning), each phrase for all of its spellings; of two equal
+  ones the later wins.
   """
-  entries = {}
-  for kind, value, phrases in _rows():
-    for phrase in phrases:
-      for text in expand(phrase):
-        entries[tuple(text.split())] = Mark(kind, value)
-  index = {}
-  for words in sorted(entries, key=len, reverse=True):
-    index.setdefault(words[0], []).append((words, entries[words]))
-  return index
+  meanings = {}
+  for phrase, meaning in entries:
+    for text in expand(phrase):
+      meanings[tuple(text.split())] = meaning
+  found = {}
+  for words in sorted(meanings, key=len, reverse=True):
+    found.setdefault(words[0], []).append((words, meanings[words]))
+  return found
 
 
-INDEX = _index()
+def spans(words: Sequence[str], phrases: Index) -> Iterator[tuple[int, int, object]]:
+  """(start, end, meaning) of the phrases in a sentence; words without one are passed.
 
-
-def match(words: list[str]) -> list[Mark]:
-  """The marks of a sentence, in order; words without a meaning are left out."""
-  marks, i = [], 0
+  From left to right, the longest first, never overlapping.
+  """
+  i = 0
   while i < len(words):
-    for phrase, mark in INDEX.get(words[i], ()):
+    for phrase, meaning in phrases.get(words[i], ()):
       length = len(phrase)
       if length == 1 or tuple(words[i : i + length]) == phrase:
-        marks.append(mark)
+        yield i, i + length, meaning
         i += length
         break
     else:
       i += 1
-  return marks
+
+
+INDEX = index(
+  (phrase, Mark(kind, value)) for kind, value, phrases in _rows() for phrase in phrases
+)
+
+
+def match(words: Sequence[str]) -> list[Mark]:
+  """The marks of a sentence, in order; words without a meaning are left out."""
+  return [mark for _, _, mark in spans(words, INDEX)]

@@ -31,15 +31,20 @@ NOT_SEEN = (
   "(has|have) been (excluded|ruled out)",
   "(is|are) ruled out",
 )
-UNCERTAIN = (
-  "(possible|possibly|potential|potentially|questionable|question of|suspected)",
+# What is seen may be what follows.
+SUGGESTED = (
   "(may|might|could) [(also)] (represent|reflect|be|indicate|suggest) [due to]",
-  "(may|might|could)",
-  "(cannot|can not) [(entirely|completely)] (exclude|rule out)",
   "(concerning|suspicious|worrisome) for",
   "(concern|suspicion) (for|of)",
   "(suggesting|suggestive of|suggests|suggest)",
-  "(raises the possibility of|possibility of|differential includes|equivocal)",
+  "(raises the possibility of|differential includes)",
+)
+UNCERTAIN = (
+  *SUGGESTED,
+  "(possible|possibly|potential|potentially|questionable|question of|suspected)",
+  "(may|might|could)",
+  "(cannot|can not) [(entirely|completely)] (exclude|rule out)",
+  "(possibility of|equivocal)",
 )
 UNCERTAIN_AFTER = (
   "(cannot|can not) be [(entirely|completely)] (excluded|ruled out)",

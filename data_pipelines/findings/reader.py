@@ -5,37 +5,16 @@ word is in terms.py and modifiers.py; how words bind is in clause.py.
 """
 
 import functools
-import re
 from collections.abc import Iterator
 
-from data_pipelines.findings import terms
 from data_pipelines.findings.clause import Clause, Mention, sides_of
 from data_pipelines.findings.matcher import match
+from data_pipelines.findings.sentences import split, words_of
 from data_pipelines.records import Fact
-
-_HEADING = re.compile(r"\b([A-Z][A-Z ]{3,}[A-Z])\s*:")
-_READ = ("FINDINGS", "IMPRESSION", "CONCLUSION", "FINDINGS AND IMPRESSION")
-_ABBREVIATION = re.compile(r"\b(dr|vs|e\.g|i\.e|approx)\.", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?;]+(?=\s|$)|\n\s*\n|:(?=\s)")
-_WORD = re.compile(r"[a-z0-9>]+(?:\.[0-9]+)?|,")
 
 # A side says nothing of these; what is bilateral by nature is one finding.
 _SIDELESS = ("Cardiomegaly", "Enlarged Cardiomediastinum", "Edema")
 _LOBAR = ("Lung Opacity", "Consolidation", "Atelectasis", "Pneumonia", "Lung Lesion")
-
-
-def _body(text: str) -> str:
-  """Findings and impression of a report with headings; else all of it."""
-  parts = _HEADING.split(text)
-  read = [body for head, body in zip(parts[1::2], parts[2::2]) if head in _READ]
-  return "\n\n".join(read) if read else text
-
-
-def _sentences(text: str) -> Iterator[str]:
-  text = _ABBREVIATION.sub(r"\1", text)
-  for sentence in _SENTENCE_END.split(text):
-    if sentence and not sentence.isspace():
-      yield " ".join(sentence.lower().split())
 
 
 def _named(mention: Mention, change: str) -> tuple[tuple[str, ...], str]:
@@ -82,15 +61,11 @@ def _facts(mention: Mention) -> Iterator[Fact]:
 
 @functools.lru_cache(maxsize=16384)
 def _read_sentence(sentence: str) -> tuple[Fact, ...]:
-  for short, words in terms.SPELT_OUT:
-    sentence = sentence.replace(short, words)
-  marks = match(_WORD.findall(sentence))
+  marks = match(words_of(sentence))
   return tuple(fact for mention in Clause(marks).mentions for fact in _facts(mention))
 
 
 def read(text: str) -> tuple[Fact, ...]:
   """The facts that a report states, in its order; equal facts once."""
-  facts = (
-    fact for sentence in _sentences(_body(text)) for fact in _read_sentence(sentence)
-  )
+  facts = (fact for sentence in split(text) for fact in _read_sentence(sentence))
   return tuple(dict.fromkeys(facts))
