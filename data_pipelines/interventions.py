@@ -7,7 +7,6 @@ id) alone. A part that is missing stays so; nothing is invented in its place.
 
 import collections
 import dataclasses
-import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines import loader
+from data_pipelines.chance import uniform
 from data_pipelines.loader import Edit, Record
 
 Meta = Sequence[Mapping[str, Any]]
@@ -23,6 +23,8 @@ FRONTAL, LATERAL = ("PA", "AP", "AP AXIAL", "PA LLD"), ("LATERAL", "LL")
 ACROSS = {**dict.fromkeys(FRONTAL, LATERAL), **dict.fromkeys(LATERAL, FRONTAL)}
 NO_PRIOR = {"prior": np.int64(-1), "prior_view": "", "prior_report": ""}
 NO_CONTEXT = {"indication": "", "history": ""}
+# What `masked_context` takes at a time, and how to find it in a text.
+UNITS = {"token": r"\S+", "sentence": r"\S(?:.*?[.?!;](?=\s|$)|.*)", "study": ""}
 # What `config.data.without` can take from a model.
 PARTS = {"prior": NO_PRIOR, "context": NO_CONTEXT}
 
@@ -61,7 +63,7 @@ def in_turn(*edits: Edit) -> Edit:
 
 def drop_priors(meta: Meta, share: float, seed: int) -> Intervention:
   """No prior for a `share` of the studies; what one share drops, a larger one does."""
-  dropped = [_uniform(seed, record["id"]) < share for record in meta]
+  dropped = [uniform(seed, record["id"]) < share for record in meta]
   return _replace(meta, [NO_PRIOR if drops else {} for drops in dropped])
 
 
@@ -125,6 +127,30 @@ def swapped_context(meta: Meta) -> Intervention:
   return _replace(meta, changes)
 
 
+def masked_context(meta: Meta, level: float, unit: str, seed: int) -> Intervention:
+  """A share `level` of the indication and the history taken away, by words or more.
+
+  `unit` is one of UNITS: single words, single sentences, or all that is known of a
+  study. What a level takes, a higher one takes too; 1 leaves nothing. All films of a
+  study lose the same. Raises ValueError for an unknown unit.
+  """
+  if unit not in UNITS:
+    raise ValueError(f"Unknown unit {unit!r} of masking; known: {', '.join(UNITS)}.")
+
+  def masked(record: Mapping[str, Any], name: str) -> str:
+    text, study = record[name], record["study_id"]
+    if unit == "study":
+      return "" if uniform(seed, study) < level else text
+    parts = re.findall(UNITS[unit], text)
+    draws = [uniform(seed, study, name, place) for place in range(len(parts))]
+    if all(draw >= level for draw in draws):
+      return text
+    return " ".join(part for part, draw in zip(parts, draws) if draw >= level)
+
+  names = ("indication", "history")
+  return _replace(meta, [{name: masked(r, name) for name in names} for r in meta])
+
+
 def noisy_indication(meta: Meta, level: float, seed: int) -> Intervention:
   """A share `level` of an indication's words replaced by words of other studies.
 
@@ -141,9 +167,9 @@ def noisy_indication(meta: Meta, level: float, seed: int) -> Intervention:
 
   def noisy(record: Mapping[str, Any]) -> str:
     def word(match: re.Match) -> str:
-      if _uniform(seed, record["id"], match.start()) >= level:
+      if uniform(seed, record["id"], match.start()) >= level:
         return match[0]
-      first = int(_uniform(seed, record["id"], match.start(), "word") * len(pool))
+      first = int(uniform(seed, record["id"], match.start(), "word") * len(pool))
       for turn in range(len(pool)):
         study, other = pool[(first + turn) % len(pool)]
         if study != record["study_id"] and bare(other) != bare(match[0]):
@@ -216,9 +242,3 @@ def _studies(meta: Meta) -> dict[str, dict[str, list[int]]]:
   for i, record in enumerate(meta):
     studies[record["patient_id"]].setdefault(record["study_id"], []).append(i)
   return studies
-
-
-def _uniform(*key: Any) -> float:
-  """A number in [0, 1) that depends on the key alone, on every machine."""
-  digest = hashlib.blake2b("\n".join(map(str, key)).encode(), digest_size=8).digest()
-  return (int.from_bytes(digest, "little") >> 11) / 2**53

@@ -65,6 +65,7 @@ ALL = {
   "without_context": (),
   "masked_indication": (),
   "swapped_context": (),
+  "masked_context": (0.5, "token", SEED),
   "noisy_indication": (0.5, SEED),
   "blank_image": (128,),
   "swapped_image": (SOURCE,),
@@ -73,6 +74,7 @@ PRIOR = {"prior", "prior_view", "prior_report"}
 CONTEXT = {"indication", "history"}
 MAY_CHANGE = {
   "without_context": CONTEXT,
+  "masked_context": CONTEXT,
   "swapped_context": CONTEXT,
   "masked_indication": {"indication"},
   "noisy_indication": {"indication"},
@@ -240,6 +242,77 @@ def test_contexts_are_another_patient_s():
 def test_equal_contexts_are_no_exchange():
   rows = [dict(row, indication="Fever.", history="") for row in META]
   assert not interventions.swapped_context(rows).applies.any()
+
+
+LONG = " Fever. Cough since  1.5 weeks; no pain.\nIs it pneumonia? Smoker"
+PARTS_OF_LONG = {
+  "token": LONG.split(),
+  "sentence": [
+    "Fever.",
+    "Cough since  1.5 weeks;",
+    "no pain.",
+    "Is it pneumonia?",
+    "Smoker",
+  ],
+  "study": [LONG],
+}
+
+
+@pytest.mark.parametrize("unit", interventions.UNITS)
+def test_what_is_masked_is_nested_in_its_level(unit):
+  """Spec eir 12, 14: nested and seeded levels; 0 is the clean text, 1 is none."""
+  parts, rows = PARTS_OF_LONG[unit], [dict(row, indication=LONG) for row in META]
+  levels = (0.0, 0.25, 0.5, 0.75, 1.0)
+  runs = [interventions.masked_context(rows, level, unit, SEED) for level in levels]
+  left = [
+    [
+      {p for p in parts if p in run.edit(i, row)["indication"]}
+      for i, row in enumerate(rows)
+    ]
+    for run in runs
+  ]
+  assert not runs[0].applies.any()
+  assert [runs[0].edit(i, row)["indication"] for i, row in enumerate(rows)] == (
+    [LONG] * len(rows)
+  )
+  for i, row in enumerate(rows):
+    record = runs[-1].edit(i, row)
+    assert (record["indication"], record["history"]) == ("", "")
+  for more, less in itertools.pairwise(left):
+    assert all(a >= b for a, b in zip(more, less))
+  sizes = [sum(map(len, run)) for run in left]
+  assert sizes == sorted(set(sizes), reverse=True)
+  other = interventions.masked_context(rows, 0.5, unit, SEED + 1)
+  again = interventions.masked_context(rows, 0.5, unit, SEED)
+  texts = lambda run: [run.edit(i, row)["indication"] for i, row in enumerate(rows)]
+  assert texts(runs[2]) == texts(again) != texts(other)
+
+
+@pytest.mark.parametrize("unit", interventions.UNITS)
+def test_what_is_left_keeps_its_order(unit):
+  rows = [dict(row, indication=LONG) for row in META]
+  run = interventions.masked_context(rows, 0.5, unit, SEED)
+  for i, row in enumerate(rows):
+    text = run.edit(i, row)["indication"]
+    if run.applies[i] and text != LONG:
+      assert text == " ".join(part for part in PARTS_OF_LONG[unit] if part in text)
+
+
+def test_all_films_of_a_study_lose_the_same():
+  rows = [dict(row, indication=LONG, history="") for row in META]
+  for unit in interventions.UNITS:
+    run, seen = interventions.masked_context(rows, 0.5, unit, SEED), {}
+    for i, row in enumerate(rows):
+      seen.setdefault(row["study_id"], set()).add(run.edit(i, row)["indication"])
+    assert all(len(texts) == 1 for texts in seen.values())
+    assert len(set().union(*seen.values())) > 1
+
+
+def test_an_unknown_unit_is_named():
+  with pytest.raises(
+    ValueError, match="'word' of masking; known: token, sentence, study"
+  ):
+    interventions.masked_context(META, 0.5, "word", SEED)
 
 
 def test_noise_is_nested_in_its_level():
