@@ -1,7 +1,8 @@
 """Text <-> ids, and the strings that PriorRG builds of a record.
 
 One byte-level BPE serves the text encoder and the decoder (spec priorrg 1.4, 1.5).
-It is a Hugging Face fast tokenizer; the folder that `save` writes loads in theirs.
+It is a Hugging Face fast tokenizer; the folder that holds its JSON loads in theirs.
+EIR's is `unigram.UnigramTokenizer`; `Tokenizer.load` tells the two apart.
 """
 
 import os
@@ -16,6 +17,8 @@ from etils import epath
 # transformers says on import that it has found no PyTorch; it needs none here.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 from transformers import PreTrainedTokenizerFast
+
+from jaxrg.unigram import UnigramTokenizer
 
 END = "<|endoftext|>"  # Begins and ends a report.
 PAD, SEP, CLS = "[PAD]", "[SEP]", "[CLS]"
@@ -120,8 +123,8 @@ class Tokenizer:
     return cls.from_bpe(bpe)
 
   @classmethod
-  def load(cls, directory: epath.PathLike) -> "Tokenizer":
-    """What `save` wrote."""
+  def load(cls, directory: epath.PathLike) -> "Tokenizer | UnigramTokenizer":
+    """The tokenizer of a run or an export, whichever kind it is."""
     path = epath.Path(directory) / "tokenizer.json"
     if not path.exists():
       raise FileNotFoundError(
@@ -133,9 +136,12 @@ class Tokenizer:
       raise ValueError(f"{path} is damaged: {error}") from error
 
   @classmethod
-  def from_json(cls, text: str) -> "Tokenizer":
-    """What `to_json` gave."""
-    return cls.from_bpe(tokenizers.Tokenizer.from_str(text))
+  def from_json(cls, text: str) -> "Tokenizer | UnigramTokenizer":
+    """What `to_json` gave, of this class or of `UnigramTokenizer`."""
+    tokenizer = tokenizers.Tokenizer.from_str(text)
+    if isinstance(tokenizer.model, tokenizers.models.Unigram):
+      return UnigramTokenizer(tokenizer)
+    return cls.from_bpe(tokenizer)
 
   def to_json(self) -> str:
     """The whole tokenizer as the text of a tokenizer.json."""
