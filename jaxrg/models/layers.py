@@ -2,7 +2,7 @@
 
 Shapes name their axes: b batch, t target (query) tokens, s source (key) tokens,
 d model width, c width of a context, h heads, k head width, v vocabulary,
-l latents, n hypotheses of a beam. Masks are boolean, true where real.
+l latents, n hypotheses of a beam or topics. Masks are boolean, true where real.
 """
 
 from collections.abc import Callable
@@ -36,6 +36,37 @@ def widen(x: Array) -> Array:
 def gelu(x: Array) -> Array:
   """The exact GELU; flax's default is the tanh approximation of GPT-2."""
   return nn.gelu(x, approximate=False)
+
+
+def conv(
+  features: int,
+  size: int,
+  stride: int = 1,
+  *,
+  kernel_init: Initializer,
+  dtype: Dtype = jnp.float32,
+  name: str | None = None,
+) -> nn.Conv:
+  """A square convolution without bias, padded by half its size on every side.
+
+  So PyTorch's networks do; flax's "SAME" pads an even image on one side more than on
+  the other where there is a stride.
+  """
+  return nn.Conv(
+    features,
+    (size, size),
+    (stride, stride),
+    padding=size // 2,
+    use_bias=False,
+    dtype=dtype,
+    kernel_init=kernel_init,
+    name=name,
+  )
+
+
+def max_pool(x: Float[Array, "b height width c"]) -> Float[Array, "b rows columns c"]:
+  """The largest of 3x3 with a stride of 2; beyond the edge there is nothing (-inf)."""
+  return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
 
 
 # Attention of so many weights a head goes by blocks of so many queries: what a loop
@@ -153,7 +184,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-  """Two-layer perceptron."""
+  """Two-layer perceptron; its dropout is of the hidden layer."""
 
   width: int
   mlp_dim: int
@@ -161,15 +192,74 @@ class Mlp(nn.Module):
   dtype: Dtype = jnp.float32
   kernel_init: Initializer = torch_linear()
   out_init: Initializer | None = None
+  dropout_rate: float = 0.0
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b t d"]:
+  def __call__(
+    self, x: Float[Array, "b t c"], *, train: bool = False
+  ) -> Float[Array, "b t d"]:
     x = nn.Dense(
       self.mlp_dim, dtype=self.dtype, kernel_init=self.kernel_init, name="wi"
     )(x)
     x = constrain(self.activation(x), "batch", "length", "mlp")
+    x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
     init = self.out_init or self.kernel_init
     return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="wo")(x)
+
+
+def read_memory(
+  attention: Attention,
+  x: Float[Array, "b t d"],
+  memory: Float[Array, "b s c"],
+  mask: Bool[Array, "b s"] | None,
+  *,
+  train: bool = False,
+) -> Float[Array, "b t d"]:
+  """What `attention` reads for `x` in a memory: exactly 0 in one that is all masked.
+
+  Else a row without a memory would still get the bias of the output (spec eir 5.2).
+  """
+  if mask is None:
+    return attention(x, memory, train=train)
+  out = attention(x, memory, mask=mask[:, None, None, :], train=train)
+  return jnp.where(mask.any(axis=1)[:, None, None], out, 0.0)
+
+
+class Readout(nn.Module):
+  """Learned queries, each with what it reads in a memory: LN(MHA(Q; M, M) + Q).
+
+  The memory has any length, the output that of the queries (spec eir 5.1).
+  """
+
+  num_queries: int
+  width: int
+  num_heads: int
+  dropout_rate: float = 0.0  # Of attention weights.
+  init_std: float = 1.0
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    memory: Float[Array, "b s c"],
+    mask: Bool[Array, "b s"] | None = None,
+    *,
+    train: bool = False,
+  ) -> Float[Array, "b n d"]:
+    normal = nn.initializers.normal(self.init_std)
+    queries = self.param("queries", normal, (self.num_queries, self.width))
+    x = jnp.broadcast_to(queries, (memory.shape[0], *queries.shape))
+    x = x.astype(self.dtype)
+    attention = Attention(
+      self.width,
+      self.num_heads,
+      self.width // self.num_heads,
+      dropout_rate=self.dropout_rate,
+      dtype=self.dtype,
+      name="attention",
+    )
+    x = x + read_memory(attention, x, memory, mask, train=train)
+    return layer_norm(dtype=self.dtype, name="norm")(x)
 
 
 class BatchNorm(nn.Module):
