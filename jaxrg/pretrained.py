@@ -11,6 +11,8 @@ import numpy as np
 from flax import traverse_util
 
 from jaxrg import convert, weights
+from jaxrg.convert import vision
+from jaxrg.models.norms import NORMS
 
 # Where Hugging Face's config.json says how many heads there are.
 NUM_HEADS = {
@@ -23,55 +25,78 @@ CROSS_ATTENTION = r"layer_\d+/(cross_attention|norm_2)/.*"  # DistilGPT2 has non
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Finds every source; raises ValueError, naming the key, where one is not there."""
+  """Finds every source; raises ValueError, naming the key, where one is not there.
+
+  So it does where the weights of EIR's encoder are of pixels normalised in another way.
+  """
   for part, source in _sources(config).items():
-    with _named(part):
+    with _named(f"config.pretrained.{part}"):
       weights.find(source)
+      if config.paper == "eir":
+        _check_norm(config)
 
 
 def overlay(
-  params: Mapping[str, Any],
+  variables: Mapping[str, Any],
   config: ml_collections.ConfigDict,
   has: Collection[str] = (),
 ) -> dict[str, Any]:
-  """The params with each pretrained part in its place, but for those in `has`.
+  """The variables with each pretrained part in its place, but for those in `has`.
 
   Words of another vocabulary and what a source lacks of cross-attention stay as they
   are. Raises ValueError naming the key, our path and both shapes, where one does not
   fit.
   """
-  params = dict(params)
+  variables = dict(variables)
   for part, source in _sources(config).items():
-    if part in params and part not in has:
-      fresh = traverse_util.flatten_dict(params[part], sep="/")
-      with _named(part):
-        given, name = _read(part, source, config)
-        flat, said = _join(part, given, fresh)
-      params[part] = traverse_util.unflatten_dict(flat, sep="/")
+    if part in variables["params"] and part not in has:
+      with _named(f"config.pretrained.{part}"):
+        given, told = _read(part, source, config, variables["params"][part])
+        variables, said = _lay(part, given, variables)
       if jax.process_index() == 0:
-        print(f"{part}: from {name}{said}")
-  return params
+        print(f"{part}: from {told}{said}")
+  return variables
 
 
 def _sources(config: ml_collections.ConfigDict) -> dict[str, str]:
-  return {part: source for part, source in config.pretrained.items() if source}
+  given = config.pretrained.items()
+  return {part: source for part, source in given if part in NUM_HEADS and source}
+
+
+def _check_norm(config: ml_collections.ConfigDict) -> None:
+  """Raises ValueError where the kind of the weights is unknown or of other pixels."""
+  kind, norm = config.pretrained.kind, config.model.norm
+  if kind not in vision.KINDS:
+    raise ValueError(
+      f"config.pretrained.kind={kind!r} must be one of {', '.join(vision.KINDS)}."
+    )
+  if vision.KINDS[kind].norm not in (None, norm):
+    raise ValueError(
+      f"config.pretrained.kind={kind!r} has seen pixels normalised as "
+      f"{vision.KINDS[kind].norm!r}, and config.model.norm is {norm!r}: set it so."
+    )
 
 
 @contextlib.contextmanager
-def _named(part: str) -> Iterator[None]:
+def _named(name: str) -> Iterator[None]:
   try:
     yield
   except (ValueError, OSError) as error:
-    raise ValueError(f"config.pretrained.{part}: {error}") from error
+    raise ValueError(f"{name}: {error}") from error
 
 
 def _read(
-  part: str, source: str, config: ml_collections.ConfigDict
-) -> tuple[dict[str, np.ndarray], str]:
-  """The arrays of a source by our paths within the part, and where it was read."""
+  part: str,
+  source: str,
+  config: ml_collections.ConfigDict,
+  fresh: Mapping[str, Any],
+) -> tuple[dict[str, Any], str]:
+  """A source's variables of the part by collection, and what is to be said of it."""
+  if config.paper == "eir":
+    return _read_encoder(source, config, fresh)
   found, model = weights.read(source), config.model[part]
   num_heads = (found.config or {}).get(NUM_HEADS[part], model.num_heads)
-  try:
+  with _named(found.source):
     match part:
       case "vision":
         size = config.data.image_size
@@ -82,9 +107,52 @@ def _read(
       case "decoder":
         layers = model.num_layers
         given = convert.gpt2(found.state, num_heads=num_heads, num_layers=layers)
-  except ValueError as error:
-    raise ValueError(f"{found.source}: {error}") from error
-  return traverse_util.flatten_dict(given, sep="/"), found.source
+  return {"params": given}, found.source
+
+
+def _read_encoder(
+  source: str, config: ml_collections.ConfigDict, fresh: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+  """As `_read`, for the ResNet or DenseNet that `fresh` are the params of."""
+  _check_norm(config)
+  norm, ours = config.model.norm, vision.architecture(fresh)
+  if ours is None:
+    raise ValueError(
+      "only a ResNet or DenseNet begins with published weights here, and the model's "
+      "encoder is a ViT: set it to None."
+    )
+  found = weights.read(source)
+  with _named(found.source):
+    given = vision.convert(found.state, config.pretrained.kind)
+    if given.architecture != ours:
+      raise ValueError(
+        f"it is a {given.architecture}, and the model's encoder a {ours}."
+      )
+    if given.channels != NORMS[norm].channels:
+      raise ValueError(
+        f"it sees images of {given.channels} channels, and config.model.norm={norm!r} "
+        f"makes {NORMS[norm].channels}."
+      )
+  told = (
+    f"{found.source}; {given.mapped} of {len(found.state)} tensors, "
+    f"{len(given.dropped)} not used, {len(given.missing)} missing"
+  )
+  return dict(params=given.params, batch_stats=given.batch_stats), told
+
+
+def _lay(
+  part: str, given: Mapping[str, Any], variables: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+  """The variables with what is given of a part, and what is to be said of the rest."""
+  variables, said = dict(variables), ""
+  for collection, arrays in given.items():
+    flatten = lambda tree: traverse_util.flatten_dict(tree, sep="/")
+    fresh = variables[collection][part]
+    flat, more = _join(part, flatten(arrays), flatten(fresh))
+    laid = traverse_util.unflatten_dict(flat, sep="/")
+    variables[collection] = {**variables[collection], part: laid}
+    said += more
+  return variables, said
 
 
 def _join(

@@ -1,7 +1,6 @@
 """The table of the authors' PriorRG checkpoints, of either stage (spec priorrg 7)."""
 
 import copy
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,28 +72,14 @@ def table(
       *t.prefixed(decoder.rows, f"{DECODER}.transformer.", "decoder/"),
     ]
     tied[f"{DECODER}.lm_head.weight"] = f"{DECODER}.transformer.wte.weight"
-  return Table(f"PriorRG stage-{stage}", tuple(map(_placed, rows)), DROPPED, tied)
-
-
-def _placed(row: Row) -> Row:
-  """Under its collection: batch statistics are no parameters."""
-  place = lambda path: path if path.startswith("batch_stats/") else f"params/{path}"
-  return dataclasses.replace(row, targets=tuple(map(place, row.targets)))
-
-
-def _batch_norm(source: str, target: str) -> tuple[Row, ...]:
-  return (
-    *t.norm(source, target),
-    Row(f"{source}.running_mean", (f"batch_stats/{target}/mean",)),
-    Row(f"{source}.running_var", (f"batch_stats/{target}/var",)),
-  )
+  return Table(f"PriorRG stage-{stage}", tuple(map(t.placed, rows)), DROPPED, tied)
 
 
 def _head(name: str) -> tuple[Row, ...]:
   source, ours = f"{name}_projection.head", f"{name}_head"
   return (
     *t.dense(f"{source}.0", f"{ours}/wi", t.linear(1)),
-    *_batch_norm(f"{source}.1", f"{ours}/batch_norm"),
+    *t.batch_norm(f"{source}.1", f"{ours}/batch_norm"),
     *t.dense(f"{source}.3", f"{ours}/wo", t.linear(1)),
   )
 
@@ -155,7 +140,7 @@ def _fusion() -> tuple[Row, ...]:
     Row(f"{cbam}.ca.se.2.weight", (f"{gate}/wo/kernel",), t.linear(2)),
     Row(f"{cbam}.sa.conv.weight", (f"{spatial}/kernel",), t.CONV),
     *t.dense(f"{projection}.0", "fusion/wi", t.linear(2)),
-    *_batch_norm(f"{projection}.1", "fusion/batch_norm"),
+    *t.batch_norm(f"{projection}.1", "fusion/batch_norm"),
     *t.dense(f"{projection}.3", "fusion/wo", t.linear(2)),
   )
 

@@ -218,6 +218,21 @@ def norm(source: str, target: str) -> tuple[Row, ...]:
   )
 
 
+def batch_norm(source: str, target: str) -> tuple[Row, ...]:
+  """Rows of a batch normalisation with its running statistics."""
+  return (
+    *norm(source, target),
+    Row(f"{source}.running_mean", (f"batch_stats/{target}/mean",)),
+    Row(f"{source}.running_var", (f"batch_stats/{target}/var",)),
+  )
+
+
+def placed(row: Row) -> Row:
+  """Under its collection: batch statistics are no parameters."""
+  place = lambda path: path if path.startswith("batch_stats/") else f"params/{path}"
+  return dataclasses.replace(row, targets=tuple(map(place, row.targets)))
+
+
 def attention(
   target: str, count: int, *, query: str, key: str, value: str, out_: str
 ) -> tuple[Row, ...]:
