@@ -43,10 +43,14 @@ PARAM_AXES = (
   (r"wo/kernel", ("mlp", "embed")),
   # Sharding the width too makes the gather rematerialise the whole table.
   (r"embedding", ("vocab", None)),
-  (r"(patch|conv_\d+|spatial)/kernel", ()),
+  # Of EIR's topics: features, topic, width. Their number seldom divides an axis.
+  (r"topics/maps/kernel", ("embed", None, "mlp")),
+  (r"(patch|conv_\d+|spatial|word_proj|grid_proj|streams_proj)/kernel", ()),
   (r"(bias|scale|mean|var|latents|positions|types|views|times|cls|logit_scale)", ()),
   (r"(scale_1|scale_2)", ()),
+  (r"(queries|states|kinds|groups|added|relations|rows|columns)", ()),
   (r"places", ()),
+  (r"queue/keys", ()),
 )
 
 
@@ -128,6 +132,12 @@ def to_global(batch: Any, mesh: Mesh) -> Any:
 def gather(arrays: Sequence[jax.Array]) -> np.ndarray:
   """The rows of global arrays, one array after another, on every process."""
   return multihost_utils.process_allgather(jnp.concatenate(arrays), tiled=True)
+
+
+def wait(name: str) -> None:
+  """Waits for all processes, which call it with the same name: one of them writes."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:

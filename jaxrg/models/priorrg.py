@@ -104,6 +104,11 @@ class PriorRG(nn.Module):
       image = (image.astype(jnp.float32) / 255 - self.pixel_mean) / self.pixel_std
     return self.vision(image, mask, train=train)
 
+  def features(self, image: Pixels) -> Float[Array, "b c"]:
+    """What a film is without its view, prior and context: the mean of its tokens."""
+    _, last = self.encode_image(image)
+    return widen(last).mean(axis=1)
+
   def place(
     self,
     features: Float[Array, "b s c"],

@@ -303,3 +303,10 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(batch):
   assert jax.eval_shape(memory, variables).dtype == jnp.bfloat16
   logits = jax.eval_shape(model.apply, variables, batch)
   assert logits.dtype == jnp.float32
+
+
+def test_features_are_the_mean_token_of_the_image_alone(model, variables, batch):
+  _, last = model.apply(variables, batch["image"], method="encode_image")
+  features = model.apply(variables, batch["image"], method="features")
+  assert features.shape == (ROWS, model.vision.width)
+  np.testing.assert_allclose(features, np.mean(last, axis=1), rtol=1e-5, atol=1e-6)
