@@ -1,5 +1,6 @@
 """Losses: pure maths, means over the whole batch, so that none needs a collective."""
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
@@ -34,9 +35,42 @@ def contrastive(
   return jnp.sum(weights * (rows + columns)) / (2 * jnp.maximum(weights.sum(), 1))
 
 
+def info_nce(
+  query: Float[Array, "b d"],
+  positive: Float[Array, "b d"],
+  queue: Float[Array, "d k"],
+  temperature: float | Float[Array, ""],
+  weights: Bool[Array, "b"] | None = None,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """InfoNCE of unit rows against a queue of negatives (spec eir 2.2), and its accuracy.
+
+  Accuracy is the share of rows whose positive is closer than every negative; a tie
+  is none, or a collapsed encoder would always be right. A temperature of .07
+  magnifies rounding, hence float32 and products in full precision.
+  """
+  query, positive, queue = (x.astype(jnp.float32) for x in (query, positive, queue))
+  same = jnp.sum(query * positive, axis=-1, keepdims=True)
+  other = jnp.matmul(query, queue, precision=jax.lax.Precision.HIGHEST)
+  logits = jnp.concatenate([same, other], axis=-1) / temperature
+  first = jnp.zeros(len(query), jnp.int32)
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, first)
+  right = logits[:, 0] > logits[:, 1:].max(axis=-1)
+  weights = jnp.ones(len(query)) if weights is None else weights.astype(jnp.float32)
+  total = jnp.maximum(weights.sum(), 1)
+  return jnp.sum(losses * weights) / total, jnp.sum(right * weights) / total
+
+
 def next_token(
   logits: Float[Array, "b t v"], labels: Int[Array, "b t"], weights: Bool[Array, "b t"]
 ) -> Float[Array, ""]:
   """Mean cross-entropy over the labels that count."""
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
   return jnp.sum(losses * weights) / jnp.maximum(weights.sum(), 1)
+
+
+def states(
+  log_probs: Float[Array, "b n k"], labels: Int[Array, "b n"], weights: Bool[Array, "b"]
+) -> Float[Array, ""]:
+  """Mean cross-entropy of the states of all topics, in the rows that count."""
+  right = jnp.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
+  return -jnp.sum(right.mean(axis=-1) * weights) / jnp.maximum(weights.sum(), 1)

@@ -1,4 +1,4 @@
-"""Optimizers: AdamW with groups by path, frozen parts, warm-up and decay."""
+"""Optimizers with groups by path, frozen parts, warm-up and decay."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -40,7 +40,8 @@ def make_schedule(config: Any, num_steps: int) -> optax.Schedule:
   """The learning rate as a share of its peak, by step: warm-up, then a shape.
 
   `cosine` falls to 0 at `num_steps`; `constant` and `plateau` stay (the plateau's
-  factor lives in the train state, where validation moves it).
+  factor lives in the train state, where validation moves it). `steps` falls by
+  `factor` at each of the `milestones`, shares of the run: epoch 12 of 20 is .6.
   """
   warmup = config.warmup_steps
   match config.schedule:
@@ -52,15 +53,35 @@ def make_schedule(config: Any, num_steps: int) -> optax.Schedule:
       return optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, num_steps)
     case "constant" | "plateau":
       return lambda step: jnp.minimum(1.0, (step + 1) / (warmup + 1))
+    case "steps":
+      return _falling(config, num_steps)
     case name:
       raise ValueError(
-        f"Unknown optim.schedule {name!r}; known: cosine, constant, plateau."
+        f"Unknown optim.schedule {name!r}; known: cosine, constant, plateau, steps."
       )
 
 
-def make(config: Any, num_steps: int) -> optax.GradientTransformation:
-  """AdamW over the trainable part of the params (spec priorrg 3 and 4.3).
+def _falling(config: Any, num_steps: int) -> optax.Schedule:
+  if not all(0 < share < 1 for share in config.milestones):
+    raise ValueError(
+      f"optim.milestones={tuple(config.milestones)} are shares of the run: each must "
+      "lie between 0 and 1."
+    )
+  steps = [round(share * num_steps) for share in config.milestones]
 
+  def schedule(step):
+    falls = sum(jnp.where(step >= milestone, 1.0, 0.0) for milestone in steps)
+    warm = jnp.minimum(1.0, (step + 1) / (config.warmup_steps + 1))
+    return warm * config.factor**falls
+
+  return schedule
+
+
+def make(config: Any, num_steps: int) -> optax.GradientTransformation:
+  """The optimizer of the trainable part of the params (spec priorrg 3 and 4.3).
+
+  `name` is `adamw` where the section has none; or `adam`, or `sgd`, which has a
+  `momentum`: as in PyTorch both of them decay through the gradient (spec eir 2.3).
   `groups` are (pattern, rate) pairs, first match wins; the rest learns at
   `learning_rate`. Decay is on every parameter, or on matrices only. Each pattern of
   `skip_unused` names a part that rests in a step that makes no use of it.
@@ -86,21 +107,32 @@ def make(config: Any, num_steps: int) -> optax.GradientTransformation:
     scaled = jax.tree.map(lambda u, r: -factor * r * u, updates, rates(params))
     return scaled, optax.ScaleByScheduleState(state.count + 1)
 
-  matrices = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
-  clip = config.grad_clip
-  adamw = (
-    optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=1e-8),
-    optax.add_decayed_weights(
-      config.weight_decay, None if config.decay_all else matrices
-    ),
-  )
+  clip, direction = config.grad_clip, _direction(config)
   if config.skip_unused:
-    adamw = (_skip_unused(optax.chain(*adamw), config.skip_unused),)
+    direction = (_skip_unused(optax.chain(*direction), config.skip_unused),)
   return optax.chain(
     optax.clip_by_global_norm(clip) if clip else optax.identity(),
-    *adamw,
+    *direction,
     optax.GradientTransformation(start, scale_by_rates),
   )
+
+
+def _direction(config: Any) -> tuple[optax.GradientTransformation, ...]:
+  """What a section's optimizer makes of the gradients, before any rate."""
+  matrices = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+  decay = optax.add_decayed_weights(
+    config.weight_decay, None if config.decay_all else matrices
+  )
+  adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=1e-8)
+  match getattr(config, "name", "adamw"):
+    case "adamw":
+      return adam, decay
+    case "adam":
+      return decay, adam
+    case "sgd":
+      return decay, optax.trace(config.momentum)
+    case name:
+      raise ValueError(f"Unknown optim.name {name!r}; known: adamw, adam, sgd.")
 
 
 def _skip_unused(

@@ -29,7 +29,7 @@ class TrainState:
 
   step: jax.Array
   params: Any
-  extra: Any  # Collections that are not parameters: batch statistics.
+  extra: Any  # Collections that are not parameters: batch statistics, a queue.
   opt_state: optax.OptState
   progress: Progress
 
@@ -128,7 +128,7 @@ def make_train_step(
       metrics = jax.tree.map(lambda x: x.mean(axis=0), metrics)
 
     updates, opt_state = tx.update(grads, state.opt_state, trainable)
-    # AdamW's update is linear in the rate, so the plateau's factor goes here.
+    # An optimizer's update is linear in the rate, so the plateau's factor goes here.
     updates = jax.tree.map(lambda u: state.progress.factor * u, updates)
     trainable = optax.apply_updates(trainable, updates)
     metrics["grad_norm"] = optax.tree.norm(grads)

@@ -92,6 +92,37 @@ def test_a_batch_without_a_valid_row_has_no_loss():
   assert float(loss) == 0.0
 
 
+def test_info_nce_by_hand():
+  """One row is nearest to a negative, two to their positives and a negative alike."""
+  query = jnp.array([[1.0, 0], [0, 1], [0.6, 0.8]])
+  positive = jnp.array([[0.8, 0.6], [1, 0], [0.8, 0.6]])
+  queue = jnp.array([[0.0, 0.8], [1, 0.6]])  # Columns (0, 1) and (.8, .6).
+  logits = np.array([[0.8, 0, 0.8], [0, 1, 0.6], [0.96, 0.8, 0.96]])
+  rows = np.log(np.exp(logits / 0.5).sum(axis=1)) - logits[:, 0] / 0.5
+  loss, accuracy = jax.jit(losses.info_nce)(query, positive, queue, 0.5)
+  assert float(loss) == pytest.approx(rows.mean(), rel=1e-6)
+  assert float(accuracy) == 0.0  # Two ties are none.
+  loss, accuracy = jax.jit(losses.info_nce)(query, positive, queue[:, :1], 0.5)
+  rows = np.log(np.exp(logits[:, :2] / 0.5).sum(axis=1)) - logits[:, 0] / 0.5
+  assert float(loss) == pytest.approx(rows.mean(), rel=1e-6)
+  assert float(accuracy) == pytest.approx(2 / 3)
+  weights = jnp.array([True, True, False])
+  loss, accuracy = losses.info_nce(query, positive, queue[:, :1], 0.5, weights)
+  assert float(loss) == pytest.approx(rows[:2].mean(), rel=1e-6)
+  assert float(accuracy) == 0.5
+
+
+def test_info_nce_is_in_float32():
+  """Of unit rows in bfloat16 too: a temperature of .07 magnifies what is lost."""
+  query, positive = (losses.unit(x).astype(jnp.bfloat16) for x in pairs(6))
+  queue = losses.unit(pairs(16, seed=1)[0]).T.astype(jnp.bfloat16)
+  wide = [x.astype(jnp.float32) for x in (query, positive, queue)]
+  loss, _ = jax.jit(losses.info_nce)(query, positive, queue, 0.07)
+  expected, _ = jax.jit(losses.info_nce)(*wide, 0.07)
+  assert loss.dtype == jnp.float32
+  assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_next_token_by_hand():
   logits = jnp.log(jnp.array([[[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.2, 0.6, 0.2]]]))
   labels, weights = jnp.array([[0, 2, 1]]), jnp.array([[True, True, False]])

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,6 +87,23 @@ def test_others_warm_up_and_stay(name):
   assert float(optim.make_schedule(recipe(schedule=name), 20)(0)) == 1.0
 
 
+def test_steps_fall_at_their_shares_of_any_run():
+  """MoCo-CXR's milestones: epochs 12 and 18 of 20."""
+  config = recipe(schedule="steps", milestones=(0.6, 0.9), factor=0.1)
+  for length in (20, 200):
+    schedule = optim.make_schedule(config, length)
+    at = [0, 0.6 * length - 1, 0.6 * length, 0.9 * length - 1, 0.9 * length]
+    values = [float(schedule(round(step))) for step in at]
+    assert values == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+  config.warmup_steps = 3
+  warm = optim.make_schedule(config, 20)
+  assert [float(warm(step)) for step in (0, 1, 3)] == pytest.approx([0.25, 0.5, 1])
+  for milestones in ((12, 18), (0.5, 1.0), (0,)):
+    config.milestones = milestones
+    with pytest.raises(ValueError, match=r"optim.milestones=.* between 0 and 1"):
+      optim.make_schedule(config, 20)
+
+
 def test_an_unknown_schedule_is_named():
   with pytest.raises(ValueError, match=r"'linear'.*cosine"):
     optim.make_schedule(recipe(schedule="linear"), 20)
@@ -125,6 +144,57 @@ def test_a_part_that_is_not_used_rests_and_ages_by_its_own_steps():
     adamw.step()
   for path, x in traverse_util.flatten_dict(params, sep="/").items():
     np.testing.assert_allclose(x, theirs[path].detach().numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_steps_of_pytorch(name):
+  """Decay before momentum and moments, or apart from them; the rate falls twice."""
+  torch = pytest.importorskip("torch")
+  config = recipe(name=name, schedule="steps", milestones=(0.3, 0.6), factor=0.1)
+  config.momentum, config.weight_decay, config.decay_all = 0.9, 0.2, True
+  # optax forms 1 - .999 in float32, so that Adam's steps err by 3e-5 of the rate.
+  config.learning_rate = 0.1 if name == "sgd" else 0.01
+  count, rng = 10, np.random.default_rng(0)
+  first, *grads = rng.normal(size=(count + 1, 3, 2)).astype(np.float32)
+  theirs = torch.tensor(first, requires_grad=True)
+  options = dict(lr=config.learning_rate, weight_decay=config.weight_decay)
+  optimizer = {
+    "sgd": functools.partial(torch.optim.SGD, momentum=config.momentum),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+  }[name]([theirs], **options)
+  falling = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 6], gamma=0.1)
+  tx, ours = optim.make(config, count), {"kernel": jnp.asarray(first)}
+  state, update = tx.init(ours), jax.jit(tx.update)
+  for grad in grads:
+    updates, state = update({"kernel": jnp.asarray(grad)}, state, ours)
+    ours = optax.apply_updates(ours, updates)
+    theirs.grad = torch.tensor(grad)
+    optimizer.step()
+    falling.step()
+    np.testing.assert_allclose(ours["kernel"], theirs.detach(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_what_holds_of_adamw_holds_of_the_others(name):
+  """Groups, decay on matrices only, clipping, and a part that rests."""
+  config = recipe(name=name, momentum=0.9, grad_clip=1.0, weight_decay=0.5)
+  config.groups, config.skip_unused = (("decoder/", 0.01),), ("vision/",)
+  grads = jax.tree.map(lambda x: 100 * x, ONES)
+  updates = first_step(config, grads=grads)
+  clipped = 1 / sum(x.size for x in jax.tree.leaves(ONES)) ** 0.5
+  raw = lambda decay: clipped + decay if name == "sgd" else 1.0
+  np.testing.assert_allclose(updates["decoder"]["scale"], -0.01 * raw(0.0), rtol=1e-4)
+  np.testing.assert_allclose(updates["vision"]["kernel"], -0.1 * raw(0.5), rtol=1e-4)
+  grads = grads | {"vision": jax.tree.map(jnp.zeros_like, grads["vision"])}
+  updates = first_step(config, grads=grads)
+  assert (updates["vision"]["kernel"] == 0).all()
+  assert (updates["decoder"]["kernel"] != 0).all()
+
+
+def test_an_unknown_optimizer_is_named():
+  with pytest.raises(ValueError, match=r"optim.name 'lamb'; known: adamw, adam, sgd"):
+    first_step(recipe(name="lamb"))
 
 
 def test_a_part_that_may_rest_must_exist():

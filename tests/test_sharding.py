@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 import published
 import tiny
 from configs import priorrg
-from jaxrg import models, objectives, optim, sharding
+from jaxrg import models, momentum, objectives, optim, sharding
 from jaxrg import state as state_lib
 
 METHODS = ("contrast", "__call__")
@@ -97,6 +97,20 @@ def test_moments_of_a_part_that_may_rest_lie_there_too(mesh):
   moments = placed.opt_state[1].inner_states["a/"].inner_state[0]
   assert moments.mu["a"]["wi"]["kernel"].spec == P("fsdp", "tensor")
   assert moments.count.spec == P()
+
+
+def test_the_key_network_lies_where_the_query_network_does(mesh):
+  params = {"wi": {"kernel": jnp.zeros((4, 8)), "bias": jnp.zeros(8)}}
+  variables = {"params": params, "batch_stats": {"norm": {"mean": jnp.zeros(8)}}}
+  variables = momentum.start(variables, jax.random.key(0), size=16, dim=8)
+  state = state_lib.init(variables, optax.sgd(1.0), ())
+  placed = sharding.state_shardings(state, mesh)
+  assert placed.params["wi"]["kernel"].spec == P("fsdp", "tensor")
+  slow = placed.extra["momentum"]
+  assert slow["params"] == placed.params
+  assert slow["batch_stats"] == placed.extra["batch_stats"]
+  assert placed.extra["queue"]["keys"].spec == P(None, None)
+  assert placed.extra["queue"]["pointer"].spec == P()
 
 
 def test_a_mesh_that_does_not_fit_the_devices_is_refused():
