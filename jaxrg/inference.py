@@ -5,62 +5,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from data_pipelines.loader import Record
-from jaxrg import decode, losses, sharding, tokenizers
+from jaxrg import decode, losses, sharding
 from jaxrg.tokenizers import Tokenizer
-
-TEXTS = ("context", "report", "tokens")  # Each with its `*_mask`.
-
-
-def make_encode(
-  tokenizer: Tokenizer,
-  *,
-  context_length: int,
-  report_length: int,
-  keep_end: bool = True,
-) -> Callable[[Record], dict[str, np.ndarray]]:
-  """The token arrays of a record, as PriorRG takes them: ids, and `*_mask`.
-
-  A report that is cut ends all the same where `keep_end` is set; the published code
-  teaches it not to (spec priorrg 8, D9).
-  """
-
-  def encode(record: Record) -> dict[str, np.ndarray]:
-    findings = record["findings"]
-    texts = {
-      "context": tokenizers.context(record["indication"], record["history"]),
-      "report": tokenizers.alignment_report(findings),
-      "tokens": tokenizers.reference(findings),
-    }
-    arrays = {}
-    for name, text in texts.items():
-      length = context_length if name == "context" else report_length
-      arrays[name], arrays[f"{name}_mask"] = tokenizer.encode(text, length)
-    if keep_end and arrays["tokens_mask"][-1]:
-      arrays["tokens"][-1] = tokenizer.eos
-    return arrays
-
-  return encode
-
-
-def example(
-  *, image_size: int, context_length: int, report_length: int
-) -> dict[str, jax.Array]:
-  """A batch of one, all zeros, of the shapes that PriorRG takes."""
-  image = jnp.zeros((1, image_size, image_size, 1), jnp.uint8)
-  row = jnp.zeros(1, jnp.int32)
-  batch = {"image": image, "prior_image": image, "view": row, "prior_view": row}
-  batch["has_prior"] = jnp.zeros(1, bool)
-  batch["study"] = batch["patient"] = jnp.zeros((1, 2), jnp.uint32)
-  for name in TEXTS:
-    length = context_length if name == "context" else report_length
-    batch[name] = jnp.zeros((1, length), jnp.int32)
-    batch[f"{name}_mask"] = jnp.ones((1, length), bool)
-  return batch
 
 
 def make_generate(
@@ -111,7 +60,7 @@ def write_reports(
 ) -> dict[int, str]:
   """Index of each study -> its report; every process gets all of them."""
   write = lambda rows: (generate(variables, rows)[0], rows["index"])
-  ids, index = _collect(write, batches, mesh)
+  ids, index = collect(write, batches, mesh)
   return {int(i): tokenizer.decode(row) for row, i in zip(ids, index)}
 
 
@@ -140,10 +89,10 @@ def embed_all(
 
   Every process gets all of them.
   """
-  return _collect(lambda rows: embed(variables, rows), batches, mesh)
+  return collect(lambda rows: embed(variables, rows), batches, mesh)
 
 
-def _collect(
+def collect(
   outputs_of: Callable[[Mapping[str, jax.Array]], tuple[jax.Array, ...]],
   batches: Iterable[Mapping[str, np.ndarray]],
   mesh: Mesh,

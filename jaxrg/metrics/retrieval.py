@@ -46,7 +46,7 @@ def recall(
   order = np.argsort(own, kind="stable")
   starts = np.searchsorted(own[order], np.arange(own.max() + 1))
   blocks = []
-  for rows, similarity in _similarities(queries, candidates):
+  for rows, similarity in similarities(queries, candidates):
     nearest = np.maximum.reduceat(similarity[:, order], starts, axis=1)
     mine = nearest[np.arange(len(nearest)), own[rows]][:, None]
     ahead = (nearest > mine).sum(1, keepdims=True)
@@ -72,7 +72,7 @@ def precision(
     )
   _, of = np.unique(np.asarray(classes), return_inverse=True)
   blocks = []
-  for rows, similarity in _similarities(queries, candidates):
+  for rows, similarity in similarities(queries, candidates):
     relevant = of[rows][:, None] == of[None, :]
     ranked = -np.sort(-similarity, axis=1)
     shares = []
@@ -169,6 +169,20 @@ def directions(image: np.ndarray, report: np.ndarray):
   return (IMAGE_TO_REPORT, (image, report)), (REPORT_TO_IMAGE, (report, image))
 
 
+def similarities(
+  queries: np.ndarray, candidates: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+  """Which queries (n d), and their cosines with all candidates (m d), in blocks.
+
+  Rounded, so that what ties can be told; of rows of nan -2.
+  """
+  queries, candidates = _unit(queries), _unit(candidates)
+  for start in range(0, len(queries), _BLOCK):
+    rows = slice(start, min(start + _BLOCK, len(queries)))
+    similarity = np.round(queries[rows] @ candidates.T, _DECIMALS)
+    yield rows, np.nan_to_num(similarity, nan=-2.0)
+
+
 def _means(names: Sequence[str], values: np.ndarray, options: Mapping) -> dict:
   ones = np.ones(len(values))
   return {
@@ -185,17 +199,6 @@ def _check(image: np.ndarray, report: np.ndarray, of: Sequence) -> None:
       "Retrieval needs pairs, and what each is of: there are "
       f"{len(image)} images, {len(report)} reports, {len(of)} texts or classes."
     )
-
-
-def _similarities(
-  queries: np.ndarray, candidates: np.ndarray
-) -> Iterator[tuple[slice, np.ndarray]]:
-  """Cosines of a block of queries with all candidates, and which queries these are."""
-  queries, candidates = _unit(queries), _unit(candidates)
-  for start in range(0, len(queries), _BLOCK):
-    rows = slice(start, min(start + _BLOCK, len(queries)))
-    similarity = np.round(queries[rows] @ candidates.T, _DECIMALS)
-    yield rows, np.nan_to_num(similarity, nan=-2.0)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
