@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from jaxrg import checkpoint, convert, exports, stages, weight_files, weights
+from jaxrg import checkpoint, checks, convert, exports, weight_files, weights
 from jaxrg.convert import authors, backbones
 from jaxrg.tokenizers import Tokenizer
 
@@ -44,6 +44,11 @@ def to_export(
   the authors' JSON of view names and rows, `num_heads` as `convert.priorrg` takes them,
   `tokenizer` a folder with a tokenizer.json. Raises OSError or ValueError, in one line.
   """
+  if config.paper != "priorrg":
+    raise ValueError(
+      f"--config is of {config.paper}; only PriorRG's checkpoints become exports. EIR "
+      "begins with an encoder that config.pretrained names."
+    )
   out = epath.Path(out).resolve()
   _refuse_others(out)
   found = weights.read(source)
@@ -95,6 +100,8 @@ def from_export(
   """
   source = epath.Path(source)
   facts, variables = checkpoint.load_config(source), checkpoint.load_arrays(source)
+  if (paper := exports.paper(source)) != "priorrg":
+    raise ValueError(f"{source} is of {paper}: only exports of priorrg are written.")
   if part is not None and part not in variables["params"]:
     raise ValueError(f"{source} has no {part}: stage {facts['stage']!r} exported it.")
   if part is None:
@@ -166,7 +173,7 @@ def _recipe(
       f"The checkpoint has {model['num_views']} views, and config.data.views "
       f"{len(config.data.views)}: give the authors' table of them as --views=JSON."
     )
-  stages.check_model(config)
+  checks.check_model(config)
   return config
 
 

@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from data_pipelines import familiarity, loader, records
-from jaxrg import checkpoint, cli, files, inference, models, sharding
+from jaxrg import checkpoint, cli, files, inputs, models, sharding
 from jaxrg.tokenizers import Tokenizer
 
 FILMS = 1000  # Enough for the familiarity of a data set.
@@ -80,23 +80,40 @@ def read(
       f"{directory / 'config.json'} fits no model here: {error}"
     ) from None
   tokenizer = Tokenizer.load(directory / "tokenizer")
-  example = inference.example(image_size=config.data.image_size, **config.text)
-  abstract = jax.eval_shape(
-    lambda key: model.init(key, example, method=method), jax.random.key(0)
-  )
+  init = lambda key: model.init(key, inputs.example(config, method), method=method)
+  abstract = jax.eval_shape(init, jax.random.key(0))
   mesh = mesh or sharding.make_mesh((-1, 1, 1))
   shardings = sharding.state_shardings(abstract, mesh, sharding.AXIS_RULES)
   abstract = sharding.abstract(dict(abstract), dict(shardings))
   try:
     variables = checkpoint.load_variables(directory, abstract)
   except (ValueError, KeyError) as error:
-    purpose = "generate" if method == "__call__" else method
+    does = "generate" if config.paper == "priorrg" else "classify"
+    purpose = does if method == "__call__" else method
     raise ValueError(
       f"{directory} cannot {purpose}: stage {stage!r} exported it, or another "
       f"config did ({checkpoint.reason(error)})."
     ) from error
   source = facts.get("converted_from")
   return Export(config, model, variables, tokenizer, stage, step, source)
+
+
+def paper(directory: epath.PathLike) -> str:
+  """Whose system an export is of; raises ValueError where that is not said."""
+  try:
+    return checkpoint.load_config(directory)["config"]["paper"]
+  except (KeyError, TypeError) as error:
+    path = epath.Path(directory) / "config.json"
+    raise ValueError(f"{path} fits no model here: {error}") from None
+
+
+def require_writer(directory: epath.PathLike) -> None:
+  """Raises ValueError where an export is of a system that writes no reports."""
+  if paper(directory) == "eir":
+    raise ValueError(
+      f"{directory} writes no reports: EIR's stages end, so far, with a classifier of "
+      "topics (python -m jaxrg.evaluate scores it)."
+    )
 
 
 def read_familiarity(directory: epath.PathLike) -> familiarity.Statistics | None:
@@ -163,7 +180,7 @@ def model_card(
     if records.is_composed(config.data.name):
       lines.append(
         "- The radiographs are composed from one CT: this model has seen one anatomy. "
-        "Its report on a real film is a smoke test."
+        "What it says of a real film is a smoke test."
       )
   if scores:
     lines += ["", "## Scores on the test split", "", "```", scores, "```"]

@@ -74,6 +74,18 @@ def generation(model: nn.Module) -> Objective:
   return objective
 
 
+def classification(model: nn.Module) -> Objective:
+  """Name the state of every topic (spec eir 6.2)."""
+
+  def objective(params, extra, batch, key):
+    log_probs, extra = _apply(model, params, extra, batch, key, "__call__")
+    weights = batch.get("valid", jnp.ones(len(log_probs), bool))
+    loss = losses.states(log_probs, batch["states"], weights)
+    return loss, (extra, {})
+
+  return objective
+
+
 def augmented(
   objective: Objective, change: Callable[[Any, jax.Array], Any]
 ) -> Objective:
@@ -90,4 +102,11 @@ def augmented(
 
 POSITIVES = ("study", "patient")
 # The method that touches exactly the parameters that the objective needs.
-METHODS = {"contrastive": "contrast", "generation": "__call__"}
+METHODS = {
+  "contrastive": "contrast",
+  "generation": "__call__",
+  "momentum": "embed",
+  "classification": "__call__",
+}
+# Parts that the stage before has trained and that the objective does not need.
+UNUSED = {"classification": ("head",)}

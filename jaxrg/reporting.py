@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from data_pipelines import familiarity, images, records
-from jaxrg import cli, exports, inference
+from jaxrg import cli, exports, inference, inputs
 
 NOT_COMPARED = (
   "NOT COMPARED: whether this is like the films that the model was trained on, nobody "
@@ -41,6 +41,7 @@ class Reporter:
     top_p: float = 1.0,
     seed: int = 0,
   ):
+    exports.require_writer(checkpoint)
     self._export = exports.read(checkpoint)
     self._statistics = exports.read_familiarity(checkpoint)
     config = self._export.config
@@ -56,7 +57,7 @@ class Reporter:
       top_p=top_p,
       seed=seed,
     )
-    self._encode = inference.make_encode(self._export.tokenizer, **config.text)
+    self._encode = inputs.priorrg.make_encode(self._export.tokenizer, **config.text)
 
   def report(
     self,

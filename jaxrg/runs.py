@@ -8,10 +8,25 @@ import jax
 import ml_collections
 from etils import epath
 
-from data_pipelines import datasets, loader
-from jaxrg import checkpoint, evaluation, exports, files, pretrained, stages, train
+from data_pipelines import datasets, history, loader
+from jaxrg import (
+  checkpoint,
+  checks,
+  classification,
+  evaluation,
+  exports,
+  files,
+  indexing,
+  inputs,
+  neighbours,
+  pretrained,
+  train,
+)
 from jaxrg.tokenizers import Tokenizer
+from jaxrg.unigram import UnigramTokenizer
 
+# By which the last stage is judged, by its objective.
+SCORERS = {"generation": evaluation, "classification": classification}
 TEXTS = ("findings", "indication", "history")  # What a vocabulary is made of.
 
 
@@ -25,73 +40,169 @@ def run(
   """
   if stage is not None and stage not in config.stages:
     raise ValueError(f"--stage={stage}: the config has {', '.join(config.stages)}.")
-  stages.check(config)
+  checks.check(config)
   workdir = epath.Path(workdir).resolve()
   refuse_others(workdir, config)
   workdir.mkdir(parents=True, exist_ok=True)
   source = datasets.load(config.data.name, "train", config.data.data_dir)
-  for name in config.stages:
-    stages.check_count(config, name, len(source))
+  for name in inputs.trained(config):
+    checks.check_count(config, name, len(source))
   if not (workdir / "config.json").exists():
     pretrained.check(config)
   # Only now: what was mistyped until here has made no folder its own.
   claim(workdir, config)
   tokenizer = make_tokenizer(config, workdir, source)
-  given, before = _given_export(config, tokenizer), None
+  inputs.prepare(config, workdir, source)
+  given, before = _given_export(config, tokenizer, workdir), None
   for name in config.stages:
     if given and name == (stage or config.stages[0]):
       before = given
-    last = name == config.stages[-1]
-    export_to = workdir / "export" if last else workdir / name / "export"
-    if stage in (None, name) and not export_to.exists():
-      if before is not None and not before.exists():
-        raise FileNotFoundError(
-          f"Stage {name} starts from {before}, which is not there; run the stage "
-          "before it first."
-        )
-      train.train(
-        config, name, tokenizer, workdir=workdir, init_from=before, export_to=export_to
-      )
-    before = export_to
-  if stage in (None, config.stages[-1]):
+    if stage in (None, name):
+      _run_stage(config, name, tokenizer, source, workdir, before)
+    if name in inputs.trained(config):
+      before = export_of(config, name, workdir)
+  last = config.stages[-1]
+  if stage in (None, last) and config[last].objective in SCORERS:
     _evaluate(workdir, config)
   elif jax.process_index() == 0:
-    print(f"export: {workdir / stage / 'export'}")
+    print(f"export: {export_of(config, stage or last, workdir)}")
+
+
+def export_of(
+  config: ml_collections.ConfigDict, name: str, workdir: epath.Path
+) -> epath.Path:
+  """Where the stage `name` puts its export; that of the last one is the run's."""
+  last = name == config.stages[-1]
+  return workdir / "export" if last else workdir / name / "export"
+
+
+def _run_stage(
+  config: ml_collections.ConfigDict,
+  name: str,
+  tokenizer: Tokenizer | UnigramTokenizer,
+  source: Sequence[Any],
+  workdir: epath.Path,
+  before: epath.Path | None,
+) -> None:
+  """Runs a stage that `workdir` does not hold the result of."""
+  if config[name].objective == "retrieval":
+    _retrieve(config, name, source, workdir, before)
+    return
+  export_to = export_of(config, name, workdir)
+  if export_to.exists():
+    return
+  _require(name, before)
+  if config[name].objective == "classification":
+    _check_neighbours(config, workdir, before)
+  train.train(
+    config, name, tokenizer, workdir=workdir, init_from=before, export_to=export_to
+  )
+
+
+def _check_neighbours(
+  config: ml_collections.ConfigDict, workdir: epath.Path, before: epath.Path | None
+) -> None:
+  """Raises where another encoder has found the neighbours than the one gone on from."""
+  if inputs.eir.reads_neighbours(config) and before is not None:
+    path = workdir / inputs.eir.NEIGHBOURS
+    neighbours.read(path, encoder=indexing.checksum(before))
+
+
+def _require(name: str, before: epath.Path | None) -> None:
+  if before is not None and not before.exists():
+    raise FileNotFoundError(
+      f"Stage {name} starts from {before}, which is not there; run the stage "
+      "before it first."
+    )
+
+
+def _reads_text(export: epath.Path) -> bool:
+  """Whether an export has words of its own; an image encoder serves any."""
+  params = checkpoint.variable_shapes(export)["params"]
+  return bool(params.keys() & {"text", "tokens", "decoder", "words"})
 
 
 def _given_export(
-  config: ml_collections.ConfigDict, tokenizer: Tokenizer
+  config: ml_collections.ConfigDict,
+  tokenizer: Tokenizer | UnigramTokenizer,
+  workdir: epath.Path,
 ) -> epath.Path | None:
   """The export of elsewhere that the first stage of the run starts from, if any.
 
-  Raises ValueError where its words or views are others: they would be read as ours.
+  Raises ValueError where its words, topics, views or pixels are others: they would be
+  read as ours.
   """
   if not config.init_from:
     return None
   directory = epath.Path(config.init_from).resolve()
-  theirs = checkpoint.load_config(directory)["config"]["data"]["views"]
-  if Tokenizer.load(directory / "tokenizer").to_json() != tokenizer.to_json():
-    raise ValueError(f"config.init_from={directory} has another tokenizer.")
-  if tuple(theirs) != (ours := tuple(config.data.views)):
-    raise ValueError(
-      f"config.init_from={directory} has the views {', '.join(theirs)}, and "
-      f"config.data.views {', '.join(ours)}."
+  found = checkpoint.load_config(directory)["config"]
+  differ = lambda what: ValueError(f"config.init_from={directory} {what}")
+  if found["paper"] != config.paper:
+    raise differ(f"is of {found['paper']}, and the config of {config.paper}.")
+  for key in {"norm", "pixel_mean", "pixel_std"} & set(config.model):
+    if (was := found["model"].get(key)) != (now := config.model[key]):
+      raise differ(f"has config.model.{key}={was!r}, and here it is {now!r}.")
+  if _reads_text(directory):
+    if Tokenizer.load(directory / "tokenizer").to_json() != tokenizer.to_json():
+      raise differ("has another tokenizer.")
+    was, now = (folder / inputs.eir.TOPICS for folder in (directory, workdir))
+    if was.exists() and was.read_text() != now.read_text():
+      raise differ("has other topics.")
+  theirs, ours = tuple(found["data"]["views"]), tuple(config.data.views)
+  if theirs != ours:
+    raise differ(
+      f"has the views {', '.join(theirs)}, and config.data.views {', '.join(ours)}."
     )
   return directory
 
 
+def _retrieve(
+  config: ml_collections.ConfigDict,
+  name: str,
+  source: Sequence[Any],
+  workdir: epath.Path,
+  encoder: epath.Path | None,
+) -> None:
+  """Finds who is alike, by the image encoder of an export."""
+  if encoder is None:
+    raise ValueError(
+      f"Stage {name} needs an image encoder: put the pretrain stage before it in "
+      "config.stages, or name an export as config.init_from."
+    )
+  _require(name, encoder)
+  path = workdir / inputs.eir.NEIGHBOURS
+  if path.exists():
+    neighbours.read(path, encoder=indexing.checksum(encoder))
+    return
+  recipe = config[name]
+  told = indexing.build(
+    encoder,
+    path,
+    k=recipe.count,
+    batch_size=recipe.batch_size,
+    data_name=config.data.name,
+    data_dir=config.data.data_dir,
+  )
+  graphs = inputs.eir.describe_graphs(config, source, workdir)
+  if jax.process_index() == 0:
+    print(told)
+    print(graphs)
+
+
 def _evaluate(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   out = workdir / "eval"
+  scorer = SCORERS[config[config.stages[-1]].objective]
   if not (out / "metrics.json").exists():
-    evaluation.evaluate(workdir / "export", "test", out)
+    scorer.evaluate(workdir / "export", "test", out)
   if jax.process_index() != 0:
     return
-  text = evaluation.table(json.loads((out / "metrics.json").read_text()))
+  text = scorer.table(json.loads((out / "metrics.json").read_text()))
   facts = checkpoint.load_config(workdir / "export")
   exports.add_scores(workdir / "export", text)
   print(f"\n{text}\n")
   print(f"{config.paper}, {config.variant}: step {facts['step']} of the run")
-  print(f"report: {out / 'report.html'}")
+  if scorer is evaluation:
+    print(f"report: {out / 'report.html'}")
   print(f"scores: {out / 'metrics.json'}")
   print(f"export: {workdir / 'export'}")
 
@@ -143,7 +254,7 @@ def _first_difference(a: Any, b: Any, key: str = "config") -> tuple[str, Any, An
 
 def make_tokenizer(
   config: ml_collections.ConfigDict, workdir: epath.Path, source: Sequence[Any]
-) -> Tokenizer:
+) -> Tokenizer | UnigramTokenizer:
   """The run's tokenizer: GPT-2's, or a vocabulary of the training texts."""
   if config.tokenizer.name == "gpt2":
     return Tokenizer.gpt2()
@@ -152,7 +263,12 @@ def make_tokenizer(
     return Tokenizer.load(folder)
   seen = loader.parse_all(source, skip_damaged=config.data.skip_damaged)
   texts = [record[part] for record in seen for part in TEXTS]
-  tokenizer = Tokenizer.train(texts, config.tokenizer.vocab_size)
+  size = config.tokenizer.vocab_size
+  if config.tokenizer.name == "trained":
+    tokenizer = Tokenizer.train(texts, size)
+  else:
+    texts = map(history.clean, texts)
+    tokenizer = UnigramTokenizer.train(texts, size, config.tokenizer.words)
   if jax.process_index() == 0:
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / "tokenizer.json", tokenizer.to_json())

@@ -1,6 +1,8 @@
 """Training: one stage of a config, from data to an export."""
 
 import time
+from collections.abc import Collection
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,12 +11,14 @@ import ml_collections
 import numpy as np
 from etils import epath
 from flax import traverse_util
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from data_pipelines import loader, records
 from jaxrg import (
   checkpoint,
   exports,
+  inputs,
   logs,
   objectives,
   pretrained,
@@ -41,7 +45,7 @@ def train(
   `init_from` of the stage before, where names and shapes agree; for parts that it does
   not have, those of `config.pretrained`; random.
   """
-  stage = stages.prepare(config, name, tokenizer)
+  stage = stages.prepare(config, name, tokenizer, workdir)
   directory = workdir / name
   if stage.recipe.select_on == "test" and jax.process_index() == 0:
     print(f"Stage {name} is chosen on test: its scores there are no test of it.")
@@ -64,32 +68,44 @@ def train(
     best = int(state.progress.best_step)
     if best != int(state.step):
       state = checkpoint.restore(checkpoints, abstract, best)
-  variables = {"params": state.params, **state.extra}
-  extra = exports.measure(stage.source, stage.indices)
+  # Not what the objective kept for itself: a momentum network, a queue.
+  kept = {name: tree for name, tree in state.extra.items() if name == "batch_stats"}
+  variables = {"params": state.params, **kept}
+  films = np.array([stage.studies.first_film(int(i)) for i in stage.indices])
+  extra = exports.measure(stage.source, films)
+  extra |= inputs.to_export(config, name, workdir)
   exports.write(export_to, variables, config, name, tokenizer, best, extra)
 
 
 def first_state(stage: stages.Stage, mesh: Mesh, init_from: epath.Path | None):
   """The state's shapes and places, and a function that makes it as it is at step 0."""
+  objective, config = stage.recipe.objective, stage.config
   example = jax.tree.map(lambda x: x[None], stage.studies[int(stage.indices[0])])
+  key = jax.random.key(config.seed)
 
   def random(key):
-    method = objectives.METHODS[stage.recipe.objective]
+    method = objectives.METHODS[objective]
     batch = jax.tree.map(jnp.asarray, example)
-    variables = stage.model.init(key, batch, method=method)
+    return stage.model.init(key, inputs.argument(batch, method), method=method)
+
+  def complete(variables, key):
+    variables = stage.complete(variables, key)
     return init(variables, stage.tx, stage.recipe.optim.frozen)
 
-  # Its shapes first, then its shardings, then its values in place.
-  key = jax.random.key(stage.config.seed)
-  shapes = jax.eval_shape(random, key)
-  shardings = sharding.state_shardings(shapes, mesh, stage.config.axis_rules)
+  # Their shapes first, then their shardings, then their values in place.
+  variables = jax.eval_shape(random, key)
+  shapes = jax.eval_shape(complete, variables, key)
+  place = lambda tree: sharding.state_shardings(tree, mesh, config.axis_rules)
+  shardings = place(shapes)
 
   def start() -> TrainState:
-    state, has = jax.jit(random, out_shardings=shardings)(key), ()
+    fresh, has = jax.jit(random, out_shardings=place(variables))(key), ()
     if init_from is not None:
-      state = overlay(state, init_from)
+      unused = objectives.UNUSED.get(objective, ())
+      fresh = overlay(fresh, init_from, unused)
       has = checkpoint.variable_shapes(init_from)["params"].keys()
-    return state.replace(params=pretrained.overlay(state.params, stage.config, has))
+    fresh = pretrained.overlay(fresh, config, has)
+    return jax.jit(complete, out_shardings=shardings)(fresh, key)
 
   return sharding.abstract(shapes, shardings), start
 
@@ -188,18 +204,31 @@ def _with_score(
   return state.replace(progress=jax.device_put(progress, places))
 
 
-def overlay(state: TrainState, source: epath.Path) -> TrainState:
-  """The state with an export's variables where it has any; each must have a place."""
-  fresh = traverse_util.flatten_dict({"params": state.params, **state.extra}, sep="/")
+def overlay(
+  fresh: dict, source: epath.Path, unused: Collection[str] = ()
+) -> dict[str, Any]:
+  """The variables with an export's where it has any; each must have a place.
+
+  The parts that are `unused` are left where they are. Raises ValueError, naming the
+  path, for what has no place.
+  """
+  fresh = traverse_util.flatten_dict(fresh, sep="/")
   stored = traverse_util.flatten_dict(checkpoint.variable_shapes(source), sep="/")
   for path, x in stored.items():
-    if path not in fresh or fresh[path].shape != x.shape:
+    fits = path in fresh and fresh[path].shape == x.shape
+    if not fits and path.split("/")[1] not in unused:
       raise ValueError(
         f"{source}: {path} does not fit this config; it was exported by another one."
       )
-  place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+  def place(path, x):
+    if path in fresh:
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=fresh[path].sharding)
+    mesh = next(iter(fresh.values())).sharding.mesh
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P()))
+
   unflatten = lambda flat: traverse_util.unflatten_dict(flat, sep="/")
-  abstract = unflatten({path: place(fresh[path]) for path in stored})
+  abstract = unflatten({path: place(path, x) for path, x in stored.items()})
   loaded = checkpoint.load_variables(source, abstract)
-  tree = unflatten(fresh | traverse_util.flatten_dict(loaded, sep="/"))
-  return state.replace(params=tree.pop("params"), extra=tree)
+  loaded = traverse_util.flatten_dict(loaded, sep="/")
+  return unflatten(fresh | {path: loaded[path] for path in stored if path in fresh})

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from data_pipelines import datasets, findings, interventions, loader
-from jaxrg import inference, objectives, sharding, stages
+from data_pipelines import datasets, findings, loader
+from jaxrg import inference, objectives, sharding
 from jaxrg.metrics import clinical, nlg, retrieval
 from jaxrg.metrics.protocols import PROTOCOLS
 from jaxrg.stages import Stage
@@ -19,21 +19,21 @@ Validate = Callable[[TrainState], dict[str, float]]
 def make_validate(stage: Stage, mesh: Mesh) -> Validate:
   """The function from a state to its scores; `score` is the one to be maximised.
 
-  Stage 1 maximises the negative loss, as the published code selects, or retrieval
-  where `select_by` says so; stage 2 BLEU-4 plus the micro-F1 of labels, which need no
-  weights, where theirs needs three models.
+  The contrastive stage maximises the negative loss, as the published code selects, or
+  retrieval where `select_by` says so; generation BLEU-4 plus the micro-F1 of labels,
+  which need no weights, where theirs needs three models; classification the negative
+  loss. Momentum contrast goes on to its end.
   """
   config = stage.config
   source = datasets.load(config.data.name, stage.recipe.select_on, config.data.data_dir)
-  encode = stages.make_encode(config, stage.name, stage.tokenizer)
-  studies = loader.Studies(
-    source,
-    encode,
-    image_size=config.data.image_size,
-    views=config.data.views,
-    edit=interventions.without(config.data.without),
-    in_memory=config.data.in_memory,
-  )
+  studies = stage.read(source)
+  if stage.recipe.objective == "momentum":
+    loss = _make_loss(stage, studies, mesh)
+    # Each loss is against another queue; of these states the last is taken.
+    return lambda state: loss(state) | {"score": float(state.step)}
+  if stage.recipe.objective == "classification":
+    loss = _make_loss(stage, studies, mesh)
+    return lambda state: (scores := loss(state)) | {"score": -scores["loss"]}
   if stage.recipe.objective == "contrastive":
     reports = [loader.parse(source, i)["findings"] for i in range(len(source))]
     return _make_contrast(stage, studies, reports, mesh)
@@ -50,7 +50,7 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
   return validate
 
 
-def _batches(studies: loader.Studies, batch_size: int, indices=None):
+def _batches(studies: loader.Examples, batch_size: int, indices=None):
   """This process's rows of the batches of all studies, or of those at `indices`."""
   return loader.eval_batches(
     studies,
@@ -66,7 +66,7 @@ def _average(losses, weights) -> float:
   return float(np.average(losses, weights=weights))
 
 
-def _make_loss(stage: Stage, studies: loader.Studies, mesh: Mesh) -> Validate:
+def _make_loss(stage: Stage, studies: loader.Examples, mesh: Mesh) -> Validate:
   @jax.jit
   def batch_loss(params, extra, batch):
     return stage.objective(params, extra, batch, None)[0], batch["valid"].sum()
@@ -82,7 +82,7 @@ def _make_loss(stage: Stage, studies: loader.Studies, mesh: Mesh) -> Validate:
 
 
 def _make_contrast(
-  stage: Stage, studies: loader.Studies, reports: list[str], mesh: Mesh
+  stage: Stage, studies: loader.Examples, reports: list[str], mesh: Mesh
 ) -> Validate:
   """Loss and retrieval of one pass; `retrieval` is recall@5, mean of both directions.
 
@@ -121,7 +121,7 @@ def _recall(image: np.ndarray, report: np.ndarray, texts: list[str]) -> dict:
 
 
 def _make_write(
-  stage: Stage, studies: loader.Studies, chosen, records, mesh: Mesh
+  stage: Stage, studies: loader.Examples, chosen, records, mesh: Mesh
 ) -> Validate:
   """Greedy reports of the chosen studies: their BLEU-4, label F1 and variety."""
   tokenizer = stage.tokenizer

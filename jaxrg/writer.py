@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from data_pipelines import datasets, interventions, loader, records
-from jaxrg import exports, inference, sharding
+from jaxrg import exports, inference, inputs, sharding
 
 
 class Writer:
@@ -34,6 +34,7 @@ class Writer:
 
     Raises FileNotFoundError or ValueError where there is no such export or split.
     """
+    exports.require_writer(directory)
     self._mesh = sharding.make_mesh((-1, 1, 1))
     with self._placed():
       self.export = exports.read(directory, self._mesh, method)
@@ -45,7 +46,7 @@ class Writer:
     self.meta = read_meta(self.source)
     self._without = interventions.without(config.data.without)
     tokenizer = self.export.tokenizer
-    self._encode = inference.make_encode(tokenizer, **config.text)
+    self._encode = inputs.priorrg.make_encode(tokenizer, **config.text)
     self._generate = inference.make_generate(
       self.export.model,
       tokenizer,

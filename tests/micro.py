@@ -113,13 +113,20 @@ class Miniature(nn.Module):
 
 @contextlib.contextmanager
 def miniature(compiled: pathlib.Path):
-  """Runs are of the miniature, on few records and one device.
+  """Runs are of the miniature, on few records and one device."""
+  with few(compiled), pytest.MonkeyPatch.context() as patch:
+    build = lambda config: Miniature(config["decoder"]["vocab_size"])
+    patch.setattr(models, "build", build)
+    yield
+
+
+@contextlib.contextmanager
+def few(compiled: pathlib.Path):
+  """Runs are on few records and one device.
 
   `compiled` keeps programs: most of a small run's time goes into compiling them.
   """
   with pytest.MonkeyPatch.context() as patch:
-    build = lambda config: Miniature(config["decoder"]["vocab_size"])
-    patch.setattr(models, "build", build)
     patch.setattr(datasets, "load", _first_records(datasets.load))
     patch.setattr(sharding, "make_mesh", one_device)
     with _compilation_cache(compiled):

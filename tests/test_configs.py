@@ -7,7 +7,7 @@ from flax import traverse_util
 
 import published
 from configs import priorrg
-from jaxrg import inference, models, objectives, optim, sharding
+from jaxrg import inputs, models, objectives, optim, sharding
 from jaxrg.convert import authors
 
 VARIANTS = (
@@ -27,7 +27,7 @@ PRIOR = "prior_gradient"  # No difference where the encoder is frozen.
 def params(config, stage):
   model = models.build(config.model)
   method = objectives.METHODS[config[stage].objective]
-  example = inference.example(image_size=config.data.image_size, **config.text)
+  example = inputs.priorrg.example(image_size=config.data.image_size, **config.text)
   init = lambda key: model.init(key, example, method=method)
   return jax.eval_shape(init, jax.random.key(0))["params"]
 

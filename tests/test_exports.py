@@ -11,7 +11,7 @@ from etils import epath
 
 import micro
 from data_pipelines import datasets, loader
-from jaxrg import cli, exports, inference
+from jaxrg import cli, exports, inputs
 
 
 @pytest.fixture
@@ -51,13 +51,13 @@ def test_an_export_is_read_from_where_one_stands(miniature, finished, monkeypatc
 
 def test_an_example_has_the_shapes_of_the_stream(miniature, finished):
   config = micro.get_config()
-  encode = inference.make_encode(
+  encode = inputs.priorrg.make_encode(
     exports.Tokenizer.load(finished / "tokenizer"), **config.text
   )
   source, size = datasets.load(config.data.name, "train"), config.data.image_size
   studies = loader.Studies(source, encode, image_size=size, views=config.data.views)
   streamed = next(loader.train_stream(studies, batch_size=1, seed=0))
-  example = inference.example(image_size=config.data.image_size, **config.text)
+  example = inputs.priorrg.example(image_size=config.data.image_size, **config.text)
   for name, value in streamed.items():
     if name != "index":
       assert (example[name].shape, example[name].dtype) == (value.shape, value.dtype)

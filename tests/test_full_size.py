@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import published
-from jaxrg import convert, inference, losses, models
+from jaxrg import convert, inputs, losses, models
 from jaxrg.convert import backbones
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def test_a_published_checkpoint_goes_in_runs_and_comes_back(stage):
   config, variables = convert.priorrg(state)
   dropped = convert.dropped(state)
   model = models.build(config)
-  example = inference.example(image_size=518, context_length=24, report_length=24)
+  example = inputs.priorrg.example(image_size=518, context_length=24, report_length=24)
   batch = example | {"has_prior": example["has_prior"] | True}
   method = {1: "contrast", 2: "__call__"}[stage]
   output = jax.jit(functools.partial(model.apply, method=method))(variables, batch)
@@ -58,7 +58,7 @@ def random_batch() -> dict[str, np.ndarray]:
   rng = np.random.default_rng(0)
   batch = {
     name: np.repeat(np.asarray(x), 2, axis=0)
-    for name, x in inference.example(
+    for name, x in inputs.priorrg.example(
       image_size=518, context_length=40, report_length=30
     ).items()
   }

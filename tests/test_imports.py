@@ -66,7 +66,6 @@ def test_there_is_something_to_read():
   [
     ("orbax", "jaxrg.checkpoint"),
     ("transformers", "jaxrg.tokenizers"),
-    ("tokenizers", "jaxrg.tokenizers"),
     ("grain", "data_pipelines.loader"),
     ("tensorflow_datasets", "data_pipelines.thorax.builder"),
     ("pydicom", "data_pipelines.dicom"),
@@ -79,6 +78,10 @@ def test_there_is_something_to_read():
 )
 def test_each_outside_framework_has_one_importer(framework, importer):
   assert importers(framework) <= {importer}
+
+
+def test_both_kinds_of_tokenizer_are_of_one_framework():
+  assert importers("tokenizers") <= {"jaxrg.tokenizers", "jaxrg.unigram"}
 
 
 @pytest.mark.parametrize(
@@ -126,14 +129,17 @@ def test_metrics_need_no_model(name):
 
 
 @pytest.mark.parametrize(
-  "name", ["nlg", "clinical", "causes", "errors", "retrieval", "intervals"]
+  "name",
+  ["nlg", "clinical", "causes", "errors", "retrieval", "nearest", "auc", "intervals"],
 )
 def test_a_measure_knows_nothing_of_who_collects_them(name):
   collectors = {f"jaxrg.metrics.{n}" for n in ("scoring", "tables", "agreement")}
   assert not ours(f"jaxrg.metrics.{name}") & collectors
 
 
-@pytest.mark.parametrize("name", ["objectives", "optim", "state", "checkpoint"])
+@pytest.mark.parametrize(
+  "name", ["objectives", "momentum", "augment", "optim", "state", "checkpoint"]
+)
 def test_the_step_knows_nothing_of_data_or_configs(name):
   strangers = ("data_pipelines", "configs", "jaxrg.models")
   assert not [i for i in ours(f"jaxrg.{name}") if within(i, *strangers)]
@@ -157,15 +163,17 @@ def test_conversion_is_above_the_tables():
 
 
 def test_tables_know_nothing_of_models():
-  for name in ("table", "backbones", "authors"):
+  for name in ("table", "backbones", "authors", "vision"):
     assert all(within(i, "jaxrg.convert") for i in ours(f"jaxrg.convert.{name}"))
 
 
 def test_only_what_runs_a_stage_sees_a_config():
-  seen = {"main", "runs", "stages", "train", "validation", "evaluate", "exports"}
+  seen = {"main", "runs", "checks", "stages", "train", "validation", "exports"}
   seen |= {"convert.__main__", "conversion", "pretrained", "experiment"}
   seen |= {f"experiments.{name}" for name in ("arms", "comparison", "errors")}
-  seen |= {"experiments.retrieval"}
+  seen |= {
+    f"experiments.{name}" for name in ("retrieval", "probing", "features", "eir")
+  }
   allowed = {f"jaxrg.{name}" for name in seen}
   assert {n for n in importers("ml_collections") if not within(n, "configs")} <= allowed
 

@@ -15,7 +15,7 @@ import micro
 from jaxrg import (
   checkpoint,
   convert,
-  inference,
+  inputs,
   models,
   pretrained,
   runs,
@@ -38,7 +38,7 @@ TO_THEIRS = dict(vision="to_dinov2", text="to_bert", decoder="to_gpt2")
 def draw(changes=None, *, seed=0, method="__call__"):
   """Random variables of the model of a config."""
   config = micro.get_config(changes)
-  example = inference.example(image_size=config.data.image_size, **config.text)
+  example = inputs.priorrg.example(image_size=config.data.image_size, **config.text)
   init = lambda key: models.build(config.model).init(key, example, method=method)
   shapes = jax.eval_shape(init, jax.random.key(0))
   rng = np.random.default_rng(seed)
@@ -67,7 +67,8 @@ def overlaid(part, source, changes=None, has=()):
   """The part of the params before and after, and that nothing else has changed."""
   config = micro.get_config({f"pretrained.{part}": str(source)} | (changes or {}))
   fresh = draw(changes)["params"]
-  params = pretrained.overlay(fresh, config, has)
+  variables = {"params": fresh, "batch_stats": {}}
+  params = pretrained.overlay(variables, config, has)["params"]
   assert params.keys() == fresh.keys()
   for name in fresh.keys() - {part}:
     assert params[name] is fresh[name]
@@ -190,7 +191,7 @@ def test_the_second_stage_takes_what_the_first_has_not(tmp_path, monkeypatch):
   export = epath.Path(tmp_path / "export")
   checkpoint.export(export, first, {})
   tokenizer = Tokenizer.train(["the heart is normal"], config.tokenizer.vocab_size)
-  stage = stages.prepare(config, "finetune", tokenizer)
+  stage = stages.prepare(config, "finetune", tokenizer, export.parent)
   read, asked = weights.read, []
   monkeypatch.setattr(weights, "read", lambda path: (asked.append(path), read(path))[1])
   mesh = sharding.make_mesh(config.mesh)
@@ -222,6 +223,6 @@ def test_the_first_stage_takes_all_but_the_decoder(tmp_path):
     }
   )
   fresh = draw(method="contrast")["params"]
-  params = pretrained.overlay(fresh, config)
+  params = pretrained.overlay({"params": fresh}, config)["params"]
   assert_equal(flat(params["text"]), given)
   assert "decoder" not in params

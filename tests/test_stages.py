@@ -6,7 +6,9 @@ from etils import epath
 
 import micro
 from data_pipelines import datasets, loader
-from jaxrg import runs, stages
+from jaxrg import checks, inputs, runs, stages
+
+RUN = epath.Path("no such run")  # PriorRG's stages find nothing for one another.
 
 
 class Damaged(list):
@@ -24,7 +26,7 @@ def tokenizer(finished):
 
 
 def prepare(tokenizer, changes):
-  return stages.prepare(micro.get_config(changes), "finetune", tokenizer)
+  return stages.prepare(micro.get_config(changes), "finetune", tokenizer, RUN)
 
 
 def test_steps_are_whole_batches_of_all_epochs(miniature, tokenizer):
@@ -39,13 +41,14 @@ def test_texts_are_those_of_the_stage(tokenizer, keep_end):
   config = micro.get_config(changes)
   record = {"indication": "cough " * 9, "history": "", "findings": "clear lungs " * 9}
   first, second = (
-    stages.make_encode(config, name, tokenizer)(record)
+    inputs.priorrg.encode_for(config, config[name], tokenizer)(record)
     for name in ("pretrain", "finetune")
   )
   assert (len(first["context"]), len(second["context"])) == (7, 12)
   assert second["tokens_mask"].all()
   assert (second["tokens"][-1] == tokenizer.eos) == keep_end
-  short = stages.make_encode(config, "finetune", tokenizer)(record | {"findings": "x"})
+  encode = inputs.priorrg.encode_for(config, config.finetune, tokenizer)
+  short = encode(record | {"findings": "x"})
   ends = np.flatnonzero(short["tokens"] == tokenizer.eos)
   assert ends.tolist() == [0, short["tokens_mask"].sum() - 1]
 
@@ -94,7 +97,7 @@ def test_texts_are_those_of_the_stage(tokenizer, keep_end):
 )
 def test_configs_that_cannot_be(changes, message):
   with pytest.raises(ValueError, match=message) as info:
-    stages.check(micro.get_config(changes))
+    checks.check(micro.get_config(changes))
   assert "\n" not in str(info.value)
 
 
@@ -104,7 +107,7 @@ def test_groups_are_studies_of_the_contrastive_stage(
   miniature, tokenizer, name, group_views
 ):
   config = micro.get_config({"pretrain.group_views": group_views})
-  stage = stages.prepare(config, name, tokenizer)
+  stage = stages.prepare(config, name, tokenizer, RUN)
   source = datasets.load("thorax/tiny", "train")
   studies = [record["study_id"].decode() for record in source]
   assert len(set(studies)) < len(studies)
@@ -123,11 +126,11 @@ def test_groups_are_studies_of_the_contrastive_stage(
   ],
 )
 def test_configs_that_can_be(changes):
-  stages.check(micro.get_config(changes))
+  checks.check(micro.get_config(changes))
 
 
 def test_a_mesh_takes_the_rows_of_data_and_fsdp():
-  stages.check(micro.get_config({"mesh": (2, 2, 2), "decode.batch_size": 4}))
+  checks.check(micro.get_config({"mesh": (2, 2, 2), "decode.batch_size": 4}))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import micro
 from data_pipelines import datasets
 from jaxrg import (
   checkpoint,
-  inference,
+  inputs,
   models,
   objectives,
   runs,
@@ -158,7 +158,7 @@ def test_views_are_grouped_in_training(miniature, validated, monkeypatch, tmp_pa
 @pytest.fixture
 def second_stage(miniature, finished):
   tokenizer = runs.Tokenizer.load(finished / "tokenizer")
-  return stages.prepare(micro.get_config(), "finetune", tokenizer)
+  return stages.prepare(micro.get_config(), "finetune", tokenizer, finished)
 
 
 def first_state(stage, init_from):
@@ -201,10 +201,10 @@ def test_priorrg_s_stages_fit_each_other(fusion):
   """By shapes alone: stage 1 lies within stage 2, whose variables are the export's."""
   config = micro.get_config({"model.fusion.name": fusion})
   model = models.build(config.model)
-  batch = inference.example(image_size=config.data.image_size, **config.text)
+  batch = inputs.priorrg.example(image_size=config.data.image_size, **config.text)
   shapes = {}
-  for name, method in objectives.METHODS.items():
-    init = functools.partial(model.init, method=method)
+  for name in inputs.OBJECTIVES["priorrg"]:
+    init = functools.partial(model.init, method=objectives.METHODS[name])
     variables = jax.eval_shape(init, jax.random.key(0), batch)
     shapes[name] = traverse_util.flatten_dict(variables, sep="/")
   first, second = shapes["contrastive"], shapes["generation"]

@@ -8,7 +8,7 @@ import pytest
 
 import micro
 from data_pipelines import datasets, loader
-from jaxrg import inference, models, runs, sharding, stages, train, validation
+from jaxrg import inference, inputs, models, runs, sharding, stages, train, validation
 from jaxrg.metrics import retrieval
 
 BATCH = 10  # Of 16 studies: the last batch is filled up.
@@ -19,14 +19,14 @@ def setup(miniature, finished):
   """The stage, its first state, the mesh, and the studies in batches."""
   tokenizer = runs.Tokenizer.load(finished / "tokenizer")
   config = micro.get_config({"pretrain.batch_size": BATCH})
-  stage = stages.prepare(config, "pretrain", tokenizer)
+  stage = stages.prepare(config, "pretrain", tokenizer, finished)
   mesh = sharding.make_mesh((1, 1, 1))
   with jax.set_mesh(mesh):
     _, start = train.first_state(stage, mesh, None)
     state = start()
   studies = loader.Studies(
     datasets.load(config.data.name, "validation"),
-    stages.make_encode(config, "pretrain", tokenizer),
+    inputs.priorrg.encode_for(config, config.pretrain, tokenizer),
     image_size=config.data.image_size,
     views=config.data.views,
   )

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from jaxrg import inference, models
+from jaxrg import inputs, models
 from jaxrg.convert import authors, backbones
 from jaxrg.convert import table as tables
 from jaxrg.convert.table import State, Table
@@ -140,7 +140,8 @@ def variable_shapes(
   config: dict, stage: int, image_size: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """The variables of the model of `config` in a stage, by path, without making them."""
-  example = inference.example(image_size=image_size, context_length=8, report_length=8)
+  sizes = dict(image_size=image_size, context_length=8, report_length=8)
+  example = inputs.priorrg.example(**sizes)
   init = functools.partial(models.build(config).init, method=METHODS[stage])
   shapes = jax.eval_shape(init, jax.random.key(0), example)
   return traverse_util.flatten_dict(shapes, sep="/")

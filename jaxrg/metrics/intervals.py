@@ -3,7 +3,8 @@
 A measure is a function of *sums over reports* (counts, or a value and a 1 whose
 quotient is a mean). Resampling then is one matrix product: weights of patients
 times their sums. Studies of one patient are alike, so patients are drawn, not
-studies.
+studies. What is no function of sums is computed under the weights of `draws`, and
+`interval` and `difference` take it from there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +56,7 @@ def bootstrap(
   """
   sums = _cluster_sums(statistics, clusters)
   values = _resampled(sums, measure, resamples, seed)
-  return Interval(float(measure(sums.sum(0))), *_percentiles(values))
+  return interval(float(measure(sums.sum(0))), values)
 
 
 def paired(
@@ -75,15 +76,35 @@ def paired(
 
   axis = -first.ndim  # Of the pair, counted from the end: sums may be resampled.
 
-  def difference(sums):
+  def gap(sums):
     return measure(np.take(sums, 0, axis)) - measure(np.take(sums, 1, axis))
 
   sums = _cluster_sums(np.stack([first, second], axis=1), clusters)
-  values = _resampled(sums, difference, resamples, seed)
+  values = _resampled(sums, gap, resamples, seed)
+  return difference(float(gap(sums.sum(0))), values)
+
+
+def interval(value: float, resampled: np.ndarray) -> Interval:
+  """A measure's value with the interval of its resampled values (resamples,)."""
+  return Interval(value, *_percentiles(resampled))
+
+
+def difference(value: float, resampled: np.ndarray) -> Difference:
+  """A difference with the interval of its resampled values (resamples,), and its p."""
   # The sample itself counts as one resample, so that p is never 0.
-  other_side = min(np.sum(values <= 0), np.sum(values >= 0))
-  p = min(1.0, 2 * (1 + int(other_side)) / (1 + resamples))
-  return Difference(float(difference(sums.sum(0))), *_percentiles(values), p)
+  other_side = min(np.sum(resampled <= 0), np.sum(resampled >= 0))
+  p = min(1.0, 2 * (1 + int(other_side)) / (1 + len(resampled)))
+  return Difference(value, *_percentiles(resampled), p)
+
+
+def draws(n: int, resamples: int, seed: int = 0) -> Iterator[np.ndarray]:
+  """How often each of n clusters is drawn: (resamples n), in blocks of rows."""
+  rng = np.random.default_rng(seed)
+  block = max(1, _BLOCK // n)
+  for start in range(0, resamples, block):
+    size = min(block, resamples - start)
+    drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+    yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
 
 
 def _cluster_sums(statistics: np.ndarray, clusters: Sequence | None) -> np.ndarray:
@@ -106,19 +127,9 @@ def _resampled(
   return np.concatenate(
     [
       measure((weights @ flat).reshape(-1, *sums.shape[1:]))
-      for weights in _weights(len(sums), resamples, seed)
+      for weights in draws(len(sums), resamples, seed)
     ]
   )
-
-
-def _weights(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-  """How often each of n rows is drawn: (resamples n), in blocks of rows."""
-  rng = np.random.default_rng(seed)
-  block = max(1, _BLOCK // n)
-  for start in range(0, resamples, block):
-    size = min(block, resamples - start)
-    drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-    yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

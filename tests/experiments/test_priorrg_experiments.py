@@ -6,7 +6,7 @@ import pytest
 
 from configs import priorrg
 from data_pipelines import datasets
-from jaxrg import stages, writer
+from jaxrg import checks, writer
 from jaxrg.experiments.comparison import Comparison, Trial
 from jaxrg.experiments.errors import ErrorAnalysis
 from jaxrg.experiments.priorrg import EXPERIMENTS, SHARES
@@ -40,7 +40,7 @@ CONDITIONS = {t.condition.name: t.condition for t in TRIALS if t.condition}
 def test_every_arm_can_be_trained(name, variant):
   base = priorrg.get_config(variant).lock()
   config = ARMS[name].config(base, 1)
-  stages.check(config)
+  checks.check(config)
   assert (config.to_json() == ARMS["default"].config(base, 1).to_json()) == (
     name == "default"
   )

@@ -1,0 +1,210 @@
+"""EIR's first stages from the first file to the last, and killed at every turn."""
+
+import contextlib
+import io
+import json
+import shutil
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import micro
+import micro_eir
+from data_pipelines import datasets, loader
+from jaxrg import (
+  checkpoint,
+  classification,
+  exports,
+  indexing,
+  neighbours,
+  runs,
+  sharding,
+  stages,
+  train,
+  writer,
+)
+from jaxrg.convert import vision
+from jaxrg.inputs import eir
+from test_runs import Killed, at_step, dies, files
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, compiled):
+  """The folder of a finished run, for reading only."""
+  workdir = tmp_path_factory.mktemp("eir") / "whole"
+  printed = io.StringIO()
+  with micro.few(compiled), contextlib.redirect_stdout(printed):
+    runs.run(micro_eir.get_config(), workdir)
+  (workdir.parent / "printed.txt").write_text(printed.getvalue())
+  return workdir
+
+
+@pytest.fixture
+def few(compiled):
+  with micro.few(compiled):
+    yield
+
+
+def test_a_run_leaves_what_it_promises(whole):
+  names = [
+    "config.json",
+    "tokenizer/tokenizer.json",
+    "topics.json",
+    "neighbours.npz",
+    "pretrain/metrics.jsonl",
+    "pretrain/export/config.json",
+    "classify/metrics.jsonl",
+    "export/config.json",
+    "export/topics.json",
+    "export/neighbours.npz",
+    "export/familiarity.npz",
+    "export/MODEL_CARD.md",
+    "eval/metrics.json",
+  ]
+  assert [name for name in names if not (whole / name).is_file()] == []
+  assert not list(whole.glob("**/*unfinished*"))
+  for name in ("topics.json", "neighbours.npz"):
+    assert (whole / name).read_bytes() == (whole / "export" / name).read_bytes()
+
+
+@pytest.mark.parametrize("stage", micro_eir.STEPS)
+def test_every_step_is_told_once(whole, stage):
+  rows = micro.rows(whole / stage)
+  assert [row["step"] for row in rows] == list(range(1, micro_eir.STEPS[stage] + 1))
+  assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+  assert sum("validation_score" in row for row in rows) == 2
+
+
+def test_exports_hold_the_encoder_and_not_what_taught_it(whole):
+  first, last = (micro.leaves(whole / e) for e in ("pretrain/export", "export"))
+  parts = lambda leaves: {tuple(path.split("/")[:2]) for path in leaves}
+  encoder = {("params", "vision"), ("params", "head"), ("batch_stats", "vision")}
+  assert parts(first) == encoder
+  others = ("tokens", "history", "graph", "topics", "aggregation", "classifier")
+  mine = encoder - {("params", "head")} | {("params", name) for name in others}
+  assert parts(last) == mine
+  path = next(p for p in first if p.startswith("params/vision"))
+  moved = np.abs(last[path] - first[path]).max()
+  assert 0 < moved < 0.05  # It goes on from there.
+
+
+def test_neighbours_are_of_training_and_other_patients(whole):
+  found = neighbours.read(
+    whole / "neighbours.npz", encoder=indexing.checksum(whole / "pretrain/export")
+  )
+  assert set(found.splits) == set(indexing.SPLITS)
+  assert found.k == 4
+  patients = {
+    record["study_id"]: record["patient_id"]
+    for split in indexing.SPLITS
+    for record in writer.read_meta(datasets.load("thorax/tiny", split))
+  }
+  for split in found.splits.values():
+    for study in split.study_ids:
+      assert found.of(study)
+      others = {patients[other] for other, _ in found.of(study)}
+      assert patients[study] not in others
+
+
+def test_the_end_says_how_well_topics_are_told(whole):
+  printed = (whole.parent / "printed.txt").read_text()
+  scores = json.loads((whole / "eval/metrics.json").read_text())
+  assert classification.table(scores) in printed
+  assert classification.table(scores) in (whole / "export/MODEL_CARD.md").read_text()
+  assert printed.splitlines()[-2:] == [
+    f"scores: {whole / 'eval/metrics.json'}",
+    f"export: {whole / 'export'}",
+  ]
+
+
+def test_an_evaluation_of_the_export_is_the_same(whole, few, tmp_path):
+  classification.evaluate(whole / "export", "test", tmp_path)
+  again = (tmp_path / "metrics.json").read_bytes()
+  assert again == (whole / "eval/metrics.json").read_bytes()
+
+
+DEATHS = {
+  "the tokenizer": dict(module=runs.UnigramTokenizer, name="to_json"),
+  "the topics": dict(module=eir, name="make_topics", after=True),
+  "after a save": dict(module=checkpoint, name="save", when=at_step(2), after=True),
+  "validation": dict(module=loader, name="eval_batches"),
+  "before the last save": dict(module=checkpoint, name="save", when=at_step(6)),
+  "the first export": dict(module=exports, name="write", after=True),
+  "the neighbours": dict(module=indexing, name="make", after=True),
+  "the overlay": dict(module=train, name="overlay", after=True),
+  "a save of the classifier": dict(
+    module=checkpoint, name="save", when=at_step(4), after=True
+  ),
+  "the last export": dict(module=checkpoint.ocp, name="save", after=True),
+  "classifying": dict(module=loader, name="eval_batches"),
+  "the model card": dict(module=exports, name="add_scores"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_the_same_run(whole, few, tmp_path):
+  """Queue and momentum network come back too; the end is the same to the last bit."""
+  workdir = tmp_path / "killed"
+  for place, death in DEATHS.items():
+    print(f"To be killed at {place}.")
+    with pytest.MonkeyPatch.context() as patch:
+      dies(patch, **death)
+      with pytest.raises(Killed):
+        runs.run(micro_eir.get_config(), workdir)
+  runs.run(micro_eir.get_config(), workdir)
+  for export in ("pretrain/export", "export"):
+    mine, theirs = micro.leaves(workdir / export), micro.leaves(whole / export)
+    assert mine.keys() == theirs.keys()
+    for path in mine:
+      np.testing.assert_array_equal(mine[path], theirs[path], err_msg=path)
+  for name in ("neighbours.npz", "eval/metrics.json"):
+    assert (workdir / name).read_bytes() == (whole / name).read_bytes()
+  assert files(workdir) == files(whole)
+
+
+def test_an_index_of_another_encoder_is_refused(whole, few, tmp_path):
+  """The encoder was trained anew, and who is alike is still as the old one saw it."""
+  workdir = tmp_path / "run"
+  shutil.copytree(whole, workdir)
+  shutil.rmtree(workdir / "export")
+  leaves = checkpoint.load_arrays(workdir / "pretrain/export")
+  leaves["params"]["vision"] = {
+    name: {k: v + 1 for k, v in part.items()} if "kernel" in part else part
+    for name, part in leaves["params"]["vision"].items()
+  }
+  kept = ("config.json", "tokenizer/tokenizer.json", "familiarity.npz", "MODEL_CARD.md")
+  export = runs.epath.Path(workdir / "pretrain/export")
+  contents = {name: (export / name).read_bytes() for name in kept}
+  checkpoint.export(export, leaves, contents)
+  with pytest.raises(ValueError, match="an index built by another encoder"):
+    runs.run(micro_eir.get_config(), workdir)
+
+
+def test_published_weights_are_what_both_networks_begin_with(whole, few, tmp_path):
+  """In arrays of their own: a step gives away the old ones of both."""
+  stored = checkpoint.load_arrays(whole / "pretrain/export")
+  given = {name: stored[name]["vision"] for name in ("params", "batch_stats")}
+  np.savez(tmp_path / "w.npz", **vision.to_torchvision(**given))
+  config = micro_eir.get_config(
+    {
+      "pretrained.vision": str(tmp_path / "w.npz"),
+      "pretrained.kind": "torchvision",
+      "model.norm": "imagenet",
+    }
+  )
+  tokenizer = runs.Tokenizer.load(whole / "tokenizer")
+  stage = stages.prepare(config, "pretrain", tokenizer, whole)
+  mesh = sharding.make_mesh(config.mesh)
+  with jax.set_mesh(mesh), nn.logical_axis_rules(config.axis_rules):
+    abstract, start = train.first_state(stage, mesh, None)
+    state = start()
+  assert jax.tree.map(jnp.shape, state) == jax.tree.map(lambda x: x.shape, abstract)
+  query = {"params": state.params, "batch_stats": state.extra["batch_stats"]}
+  for network in (query, state.extra["momentum"]):
+    for name, tree in given.items():
+      jax.tree.map(np.testing.assert_array_equal, network[name]["vision"], tree)
+  leaves = jax.tree.leaves((query, state.extra["momentum"]))
+  assert len({x.unsafe_buffer_pointer() for x in leaves}) == len(leaves)
