@@ -7,7 +7,7 @@ from etils import epath
 
 import micro
 from jaxrg import evaluation
-from jaxrg.experiments import arms, priorrg
+from jaxrg.experiments import arms, eir, priorrg
 from jaxrg.experiments.comparison import Comparison
 from jaxrg.experiments.outcome import Outcome
 from jaxrg.metrics import predictions
@@ -98,6 +98,7 @@ def asked(monkeypatch, tmp_path):
 
   both = {name: Nothing(name) for name in ("inputs", "errors")}
   monkeypatch.setattr(priorrg, "EXPERIMENTS", both)
+  monkeypatch.setattr(eir, "EXPERIMENTS", {"probe": Nothing("probe")})
   monkeypatch.chdir(tmp_path)
   return calls
 
@@ -124,6 +125,58 @@ def test_the_variant_names_the_folder(asked, tmp_path):
   assert experiment("errors", f"{PRIORRG}:tiny,published") == 0
   folder = str(tmp_path / "runs/experiments-tiny-published")
   assert asked == [("errors", "tiny,published", 1, folder)]
+
+
+@pytest.fixture
+def of_paper(tmp_path):
+  """The flag of a config that says no more than whose it is."""
+
+  def make(paper):
+    path = tmp_path / f"{paper}.py"
+    fields = f'{{"paper": "{paper}", "variant": variant}}'
+    path.write_text(
+      "import ml_collections\n"
+      "def get_config(variant='thorax'):\n"
+      f"  return ml_collections.ConfigDict({fields})\n"
+    )
+    return f"--config={path}"
+
+  return make
+
+
+def test_a_paper_has_its_own_experiments_and_folder(asked, of_paper, tmp_path):
+  assert experiment("all", of_paper("eir")) == 0
+  assert experiment("probe", f"{of_paper('eir')}:tiny,published", "--seeds=2") == 0
+  runs = tmp_path / "runs"
+  assert asked == [
+    ("probe", "thorax", 1, str(runs / "experiments-eir-thorax")),
+    ("probe", "tiny,published", 2, str(runs / "experiments-eir-tiny-published")),
+  ]
+
+
+@pytest.mark.parametrize(
+  ("paper", "name", "message"),
+  [
+    (
+      "eir",
+      "errors",
+      "Unknown experiment 'errors'; known: probe, all. It is one of "
+      "--config=configs/priorrg.py.",
+    ),
+    (
+      "priorrg",
+      "probe",
+      "Unknown experiment 'probe'; known: inputs, errors, all. It is one of "
+      "--config=configs/eir.py.",
+    ),
+    ("eir", "imputs", "Unknown experiment 'imputs'; known: probe, all."),
+    ("r2gen", "probe", "config.paper='r2gen' has no experiments; priorrg, eir have."),
+  ],
+)
+def test_what_a_paper_does_not_have(asked, of_paper, capsys, paper, name, message):
+  assert experiment(name, of_paper(paper)) == 1
+  assert error_of(capsys) == message
+  assert asked == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""What the paper claims of EIR, and what its reviewers would ask."""
+
+import ml_collections
+
+from jaxrg.experiments import priorrg
+from jaxrg.experiments.arms import Arm
+from jaxrg.experiments.probing import Encoder, Probing
+
+# At random, but for batch statistics: those of an epoch of the data.
+UNTRAINED = priorrg.UNTRAINED
+CONTRAST = "pretrain.contrast.name"
+MOCO = Arm("moco_v2", {CONTRAST: "moco_v2"})
+C2L = Arm("c2l", {CONTRAST: "c2l"})
+
+
+def _priorrg(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """PriorRG's config of the same variant, on the same data from the same seed on.
+
+  Raises ValueError where there is none.
+  """
+  try:
+    from configs import priorrg as other  # Beside the packages; it is not installed.
+  except ImportError:
+    raise ValueError(
+      "PriorRG's encoder needs configs/priorrg.py: run this beside the folder configs."
+    ) from None
+  try:
+    config = other.get_config(base.variant)
+  except ValueError as error:
+    raise ValueError(f"config.variant of configs/priorrg.py: {error}") from error
+  config.seed, config.mesh = base.seed, base.mesh
+  config.data.update(name=base.data.name, data_dir=base.data.data_dir)
+  return config
+
+
+EXPERIMENTS = {
+  experiment.name: experiment
+  for experiment in (
+    Probing(
+      "probe",
+      "What can be read off an image encoder, and is it more than at random?",
+      {
+        "untrained": Encoder(UNTRAINED),
+        "moco_v2": Encoder(MOCO),
+        "c2l": Encoder(C2L),
+        "priorrg_untrained": Encoder(priorrg.UNTRAINED, _priorrg),
+        "priorrg": Encoder(priorrg.DEFAULT, _priorrg),
+      },
+      references=("untrained", "priorrg_untrained"),
+    ),
+  )
+}
