@@ -61,7 +61,7 @@ def test_configs_that_cannot_be(changes, message):
     {"model.aggregation.name": "add_norm"},
     {"model.aggregation.name": "concat", "model.topics.name": "attention"},
     {"model.head.name": "linear", "model.num_states": 4},
-    {"model.vision.name": "densenet121", "model.vision.densenet.blocks": (1, 1, 1, 1)},
+    {"model.vision.name": "densenet121", "model.vision.densenet.blocks": (1, 2)},
     {"model.vision.name": "vit"},
   ],
 )
