@@ -16,7 +16,7 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The export of a first sta
 _OUT = flags.DEFINE_string("out", None, "The npz to write.")
 _K = flags.DEFINE_integer("k", 10, "Neighbours of each study.", lower_bound=1)
 _SPLITS = flags.DEFINE_list(
-  "splits", indexing.SPLITS, "Of which studies; train is always needed."
+  "splits", [*indexing.SPLITS], "Of which studies; train is always needed."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Films at once.", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data lie, if elsewhere.")

@@ -126,6 +126,38 @@ def test_an_evaluation_of_the_export_is_the_same(whole, few, tmp_path):
   assert again == (whole / "eval/metrics.json").read_bytes()
 
 
+def test_the_verb_finds_the_same_neighbours(whole, few, tmp_path, capsys):
+  out = tmp_path / "new" / "neighbours.npz"
+  flags = (f"--checkpoint={whole / 'pretrain/export'}", f"--out={out}", "--k=4")
+  assert micro.verb("retrieve", *flags, "--batch_size=16") == 0
+  assert out.read_bytes() == (whole / "neighbours.npz").read_bytes()
+  assert f"neighbours: {out}" in capsys.readouterr().out
+  assert micro.verb("retrieve", *flags, "--splits=test") != 0
+
+
+@pytest.mark.parametrize(
+  ("verb", "arguments", "message"),
+  [
+    ("generate", ("film.png",), "writes no reports"),
+    ("convert", (), "is of eir: only exports of priorrg are written"),
+    ("evaluate", (), "scores: "),
+  ],
+)
+def test_what_other_verbs_say_of_an_export(
+  whole, few, tmp_path, capsys, verb, arguments, message
+):
+  flags = {
+    "convert": (f"--source={whole / 'export'}", f"--out={tmp_path / 'w.safetensors'}"),
+    "evaluate": (f"--checkpoint={whole / 'export'}", f"--out={tmp_path / 'eval'}"),
+    "generate": (f"--checkpoint={whole / 'export'}",),
+  }[verb]
+  status = micro.verb(verb, *flags, *arguments)
+  said = capsys.readouterr()
+  assert message in said.out + said.err
+  assert status == (verb != "evaluate")
+  assert "Traceback" not in said.err
+
+
 DEATHS = {
   "the tokenizer": dict(module=runs.UnigramTokenizer, name="to_json"),
   "the topics": dict(module=eir, name="make_topics", after=True),
