@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -105,21 +105,32 @@ def make_build(
 
   Where the config asks for no neighbours, every graph is the base graph.
   """
+  found = read_triples(config, train)[0] if reads_neighbours(config) else {}
+  return _make_build(config, found, folder)
+
+
+def _make_build(
+  config: Any, found: Mapping[str, Sequence[triples.Triple]], folder: epath.Path
+) -> Callable[[str], graphs.Graph]:
   settings = dict(config.graph)
   budget = ("max_nodes", "max_edges", "max_triples", "drop_absent")
   build = functools.partial(graphs.build, **{key: settings[key] for key in budget})
   if not reads_neighbours(config):
     base = build(())
     return lambda study: base
-  count = config.graph.neighbours
-  similar = neighbours.read(folder / NEIGHBOURS, data_name=config.data.name, k=count)
+  similar = neighbours.read(
+    folder / NEIGHBOURS, data_name=config.data.name, k=config.graph.neighbours
+  )
+  return lambda study: build([found.get(other, ()) for other, _ in similar.of(study)])
+
+
+def read_triples(
+  config: Any, train: Sequence[Any]
+) -> tuple[dict[str, Sequence[triples.Triple]], int]:
+  """The triples of each training study, and of how many studies nobody knows any."""
   reports = {r["study_id"]: r["findings"] for r in first_records(train)}
-  found, _ = triples.of_reports(reports, config.graph.triples)
-
-  def build_one(study: str) -> graphs.Graph:
-    return build([found.get(other, ()) for other, _ in similar.of(study)])
-
-  return build_one
+  found, missing = triples.of_reports(reports, config.graph.triples)
+  return {study: found.get(study, ()) for study in reports}, missing
 
 
 def reads_neighbours(config: Any) -> bool:
@@ -129,9 +140,9 @@ def reads_neighbours(config: Any) -> bool:
 
 def describe_graphs(config: Any, train: Sequence[Any], folder: epath.Path) -> str:
   """What there is to say of the training studies' graphs, a line or two."""
-  build = make_build(config, train, folder)
-  reports = {r["study_id"]: r["findings"] for r in first_records(train)}
-  made = [build(study) for study in reports]
+  found, missing = read_triples(config, train)
+  build = _make_build(config, found, folder)
+  made = [build(study) for study in found]
   mean = lambda of: np.mean([of(graph) for graph in made])
   given = lambda g: g.attached + g.unattached + g.dropped + g.ignored
   over = [graph.dropped for graph in made if graph.dropped]
@@ -140,7 +151,7 @@ def describe_graphs(config: Any, train: Sequence[Any], folder: epath.Path) -> st
     f"{mean(lambda g: len(g.edges)):.1f} edges a study; "
     f"{mean(lambda g: g.attached):.1f} of {mean(given):.1f} triples attached"
   )
-  if missing := triples.of_reports(reports, config.graph.triples)[1]:
+  if missing:
     text += f"\n{missing} studies have no triples in {config.graph.triples}"
   if over:
     text += (
