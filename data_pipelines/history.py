@@ -84,12 +84,6 @@ def check_leak(history: str, findings: str, study_id: str) -> None:
     )
 
 
-def leaks(records: Iterable[Mapping[str, Any]]) -> list[str]:
-  """The studies whose history tells their own report, as `check_leak`; each once."""
-  found = {r["study_id"]: None for r in records if _leaks(history_of(r), r["findings"])}
-  return list(found)
-
-
 def _join(texts: Iterable[str]) -> str:
   return clean(" ".join(texts))
 

@@ -77,15 +77,14 @@ def make(
     )
   _check_studies(splits)
   corpus = splits[neighbours.CORPUS]
-  patients = _numbered({name: split.patient_ids for name, split in splits.items()})
   found = {}
   for name, split in splits.items():
     indices, scores = retrieval.top_k(
       split.rows,
       corpus.rows,
       k=k,
-      query_patients=patients[name],
-      corpus_patients=patients[neighbours.CORPUS],
+      query_patients=split.patient_ids,
+      corpus_patients=corpus.patient_ids,
       block_size=block_size,
       mesh=mesh,
     )
@@ -110,13 +109,6 @@ def _check_studies(splits: Mapping[str, Embedded]) -> None:
           "in one split, once."
         )
       seen[study_id] = name
-
-
-def _numbered(patient_ids: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Patients as `retrieval.top_k` takes them (n 2), numbered over all splits."""
-  names = np.unique(np.concatenate(list(patient_ids.values())))
-  words = lambda ids: np.stack([np.searchsorted(names, ids), np.zeros(len(ids))], 1)
-  return {name: words(ids).astype(np.uint32) for name, ids in patient_ids.items()}
 
 
 def checksum(directory: epath.PathLike) -> str:

@@ -39,8 +39,8 @@ def top_k(
 ) -> tuple[np.ndarray, np.ndarray]:
   """The nearest k rows of the corpus (m d) for each query (q d), by inner product.
 
-  Rows have length one at most, `*_patients` are (q 2) and (m 2) uint32, and nothing of
-  a query's own patient is near it. Returns indices (q k) int32, -1 where there are no
+  Rows have length one at most, `*_patients` are ids (q,) and (m,), and nothing of a
+  query's own patient is near it. Returns indices (q k) int32, -1 where there are no
   more rows, and scores (q k) float32: best first, of equals the first in the corpus,
   within 3e-5 of the product in real numbers and mostly within 1e-6. Queries are spread
   over the mesh and the corpus is on every device; `block_size` rows of it are compared
@@ -71,9 +71,9 @@ def top_k(
 
 
 def _check(rows: np.ndarray, name: str, patients: np.ndarray) -> None:
-  if patients.shape != (len(rows), 2):
+  if patients.shape != (len(rows),):
     raise ValueError(
-      f"The patients of the {len(rows)} {name} must be ({len(rows)}, 2), not "
+      f"The patients of the {len(rows)} {name} must be ({len(rows)},), not "
       f"{patients.shape}."
     )
   if rows.shape[1] > WIDEST:
@@ -94,10 +94,9 @@ def _nothing(num_queries: int, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numbered(*patients: np.ndarray) -> list[np.ndarray]:
-  """Patients (n 2) as int32 (n), equal for equal ones of all the arrays."""
-  words = np.ascontiguousarray(np.concatenate(patients), np.uint32)
-  _, numbers = np.unique(words.view(np.uint64)[:, 0], return_inverse=True)
-  ends = np.cumsum([len(rows) for rows in patients])[:-1]
+  """Patients as int32, equal for equal ones of all the arrays."""
+  _, numbers = np.unique(np.concatenate(patients), return_inverse=True)
+  ends = np.cumsum([len(ids) for ids in patients])[:-1]
   return np.split(numbers.astype(np.int32), ends)
 
 

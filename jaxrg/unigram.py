@@ -69,11 +69,6 @@ class UnigramTokenizer:
     scores |= {piece: s for piece, s in pieces.items() if piece not in whole}
     return cls(_backend(models.Unigram(list(scores.items()), 0, False)))
 
-  @classmethod
-  def from_json(cls, text: str) -> "UnigramTokenizer":
-    """What `to_json` gave."""
-    return cls(tokenizers.Tokenizer.from_str(text))
-
   def to_json(self) -> str:
     """The whole tokenizer as the text of a tokenizer.json."""
     return self._tokenizer.to_str(pretty=True)

@@ -28,9 +28,7 @@ def unit(rows):
 
 
 def patients(numbers):
-  """Keys of two words that differ in one of them, either one."""
-  numbers = np.asarray(numbers)
-  return np.stack([numbers % 2, numbers // 2], axis=1).astype(np.uint32)
+  return np.array([f"p{number}" for number in numbers])
 
 
 def plain(queries, corpus, of_queries, of_corpus, k):
@@ -43,7 +41,7 @@ def plain(queries, corpus, of_queries, of_corpus, k):
   (rough, fine), (rough_m, fine_m) = fixed(queries), fixed(corpus)
   sums = rough @ rough_m.T + (rough @ fine_m.T + fine @ rough_m.T) / 2**9
   scores = sums.astype(np.float32) / np.float32(2**22)
-  same = (of_queries[:, None] == of_corpus[None]).all(axis=2)
+  same = of_queries[:, None] == of_corpus[None]
   scores = np.where(same, -np.inf, scores)
   indices = np.argsort(-scores, axis=1, kind="stable")
   scores = np.take_along_axis(scores, indices, axis=1)
@@ -78,7 +76,7 @@ def test_a_plain_sort(search, block_size):
   queries, corpus, of_queries, of_corpus, k = search
   # Few shapes, so that few programs: the rest of the corpus are the first one's.
   few = np.concatenate([corpus, np.repeat(corpus[:1], 64 - len(corpus), axis=0)])
-  of = np.concatenate([of_corpus, np.full((64 - len(corpus), 2), 7, np.uint32)])
+  of = np.concatenate([of_corpus, np.full(64 - len(corpus), "p7")])
   found = retrieval.top_k(
     queries,
     few,
@@ -113,7 +111,7 @@ def test_no_film_is_near_itself_or_its_patient(films):
   rows, of = films
   indices, scores = neighbours(films)
   assert (indices >= 0).all()
-  assert (of[indices] != of[:, None]).any(axis=2).all()
+  assert (of[indices] != of[:, None]).all()
   assert_same((indices, scores), plain(rows, rows, of, of, 10))
   # Without patients in common each is its own nearest.
   other = np.arange(1000, 1600)
@@ -155,7 +153,7 @@ def test_float64_finds_the_same(films):
   np.testing.assert_allclose(
     scores, np.take_along_axis(products, indices, axis=1), atol=5e-6
   )
-  products[(of[:, None] == of[None]).all(axis=2)] = -np.inf
+  products[of[:, None] == of[None]] = -np.inf
   best = -np.sort(-products, axis=1)[:, :10]
   np.testing.assert_allclose(scores, best, atol=5e-6)
 
@@ -205,7 +203,7 @@ def test_nothing_to_find():
     ({"block_size": 0}, "block_size=0"),
     ({"queries": np.full((2, 3), np.nan, np.float32)}, "Row 0 of the queries .* nan"),
     ({"corpus": np.diag(np.float32([1, 1, 2]))}, "Row 2 of the corpus has length 2.0"),
-    ({"corpus_patients": patients([0, 1])}, r"must be \(3, 2\), not \(2, 2\)"),
+    ({"corpus_patients": patients([0, 1])}, r"must be \(3,\), not \(2,\)"),
     ({"queries": np.zeros((2, 512), np.float32)}, "512 columns; at most 240"),
   ],
 )

@@ -168,6 +168,21 @@ EXISTENCE = ("there (is|are|was|were|remains|has been|have been) [also]",)
 WITH = ("(with|associated with|accompanied by|in addition|as well as|along with)",)
 BREAKS = ("(but|however|although|though|while|whereas|otherwise|except|yet)",)
 ARTICLES = ("a", "an")
+# What joins and turns the words of a clause, by the kind of a matcher.Mark.
+GRAMMAR = {
+  "no": NO,
+  "not_seen": NOT_SEEN,
+  "uncertain_after": UNCERTAIN_AFTER,
+  "earlier": EARLIER,
+  "and": AND,
+  "or": OR,
+  "comma": (",",),
+  "be": BE,
+  "existence": EXISTENCE,
+  "with": WITH,
+  "break": BREAKS,
+  "article": ARTICLES,
+}
 # Words that would mislead: sides of vessels and chambers, and what is no finding.
 IGNORED = (
   "(right|left) (atrium|atrial|ventricle|ventricular|heart|main|mainstem|main stem)",

@@ -160,22 +160,7 @@ def _stripped(
 
 def _grammar() -> Iterator[tuple[str, Term]]:
   """What only the clause reads."""
-  rows = {
-    "no": modifiers.NO,
-    "not_seen": modifiers.NOT_SEEN,
-    "uncertain_after": modifiers.UNCERTAIN_AFTER,
-    "earlier": modifiers.EARLIER,
-    "and": modifiers.AND,
-    "or": modifiers.OR,
-    "comma": (",",),
-    "be": modifiers.BE,
-    "existence": modifiers.EXISTENCE,
-    "with": modifiers.WITH,
-    "break": modifiers.BREAKS,
-    "article": modifiers.ARTICLES,
-    "ignored": ("new york", "mass effect"),
-    "at": AT,
-  }
+  rows = {**modifiers.GRAMMAR, "ignored": ("new york", "mass effect"), "at": AT}
   for kind, phrases in rows.items():
     for phrase in phrases:
       yield phrase, Term(Mark(kind), "")

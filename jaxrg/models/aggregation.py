@@ -164,7 +164,6 @@ class AddNorm(nn.Module):
   width: int
   num_heads: int = 1
   dropout_rate: float = 0.1  # Of attention weights.
-  target: str = "topics"
   dtype: Dtype = jnp.float32
 
   @nn.compact
@@ -179,55 +178,31 @@ class AddNorm(nn.Module):
     train: bool = False,
   ) -> Float[Array, "b n d"]:
     memories = {"text": (history, history_mask), "graph": (graph, graph_mask)}
-    summaries = _summaries(self, memories, train=train)
-    if not summaries:
-      return topics
-    return layer_norm(dtype=self.dtype, name="norm")(sum(summaries, start=topics))
+    summaries = [
+      Readout(
+        self.num_topics,
+        self.width,
+        self.num_heads,
+        self.dropout_rate,
+        dtype=self.dtype,
+        name=name,
+      )(memory, mask, train=train)
+      for name, (memory, mask) in memories.items()
+      if memory is not None
+    ]
+    return self.join([topics, *summaries]) if summaries else topics
+
+  def join(self, streams: list[Float[Array, "b n d"]]) -> Float[Array, "b n d"]:
+    """Topics and summaries made one."""
+    return layer_norm(dtype=self.dtype, name="norm")(sum(streams))
 
 
-class Concat(nn.Module):
+class Concat(AddNorm):
   """As AddNorm, but a learned map of topics and summaries side by side."""
 
-  num_topics: int
-  width: int
-  num_heads: int = 1
-  dropout_rate: float = 0.1  # Of attention weights.
-  target: str = "topics"
-  dtype: Dtype = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self,
-    topics: Float[Array, "b n d"],
-    history: Float[Array, "b t d"] | None,
-    history_mask: Bool[Array, "b t"] | None,
-    graph: Float[Array, "b s d"] | None,
-    graph_mask: Bool[Array, "b s"] | None,
-    *,
-    train: bool = False,
-  ) -> Float[Array, "b n d"]:
-    memories = {"text": (history, history_mask), "graph": (graph, graph_mask)}
-    summaries = _summaries(self, memories, train=train)
-    if not summaries:
-      return topics
-    return _join(self.width, [topics, *summaries], None, self.dtype)
-
-
-def _summaries(module, memories, *, train: bool) -> list[Array]:
-  """What the topic queries of `module` read in each memory that there is."""
-  _check("target", module.target, TARGETS[:1])
-  return [
-    Readout(
-      module.num_topics,
-      module.width,
-      module.num_heads,
-      module.dropout_rate,
-      dtype=module.dtype,
-      name=name,
-    )(memory, mask, train=train)
-    for name, (memory, mask) in memories.items()
-    if memory is not None
-  ]
+  def join(self, streams: list[Float[Array, "b n d"]]) -> Float[Array, "b n d"]:
+    """Topics and summaries made one."""
+    return _join(self.width, streams, None, self.dtype)
 
 
 def _join(width: int, streams: list[Array], residual: Array | None, dtype: Dtype):

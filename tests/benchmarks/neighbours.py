@@ -27,8 +27,7 @@ def draw(options):
   rng = np.random.default_rng(0)
   corpus = rng.normal(size=(options.corpus, options.width)).astype(np.float32)
   corpus /= np.linalg.norm(corpus, axis=1, keepdims=True)
-  patients = np.zeros((options.corpus, 2), np.uint32)
-  patients[:, 0] = np.arange(options.corpus) // 4
+  patients = np.arange(options.corpus) // 4
   chosen = np.linspace(0, options.corpus - 1, options.queries).astype(int)
   return corpus[chosen], corpus, patients[chosen], patients
 

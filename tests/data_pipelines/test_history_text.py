@@ -87,13 +87,8 @@ def test_a_history_of_open_i():
   assert history.of_open_i({"FINDINGS": "Clear."}, comparison=True) == ""
 
 
-def record(study="s1", indication="", past="", findings="The heart is normal."):
-  return {
-    "study_id": study,
-    "indication": indication,
-    "history": past,
-    "findings": findings,
-  }
+def record(indication="", past=""):
+  return {"indication": indication, "history": past}
 
 
 @pytest.mark.parametrize(
@@ -160,12 +155,3 @@ def test_cleaning_hides_no_leak():
 def test_an_empty_report_cannot_leak(findings):
   history.check_leak("", findings, "s1")
   history.check_leak("the heart is normal", findings, "s1")
-
-
-def test_leaks_are_listed_once_in_order():
-  told = record("s3", past="The heart is normal.")
-  rows = [record("s1", "Fever."), told, told, record("s2", findings="x", past="x")]
-  assert history.leaks(rows) == ["s3", "s2"]
-  assert history.leaks(rows[:1]) == []
-  joined = record("s4", "The heart", "is normal")  # The join tells it.
-  assert history.leaks([joined]) == ["s4"]

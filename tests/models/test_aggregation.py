@@ -275,8 +275,6 @@ def test_topics_can_be_read_from_a_grid_that_was_enhanced(inputs):
   [
     (CROSS_MODAL.clone(order="both"), "aggregation.order='both' .*text_graph, graph_t"),
     (CROSS_MODAL.clone(target="map"), "aggregation.target='map' .*topics, grid"),
-    (ADD_NORM.clone(target="grid"), "aggregation.target='grid' is none of topics"),
-    (CONCAT.clone(target="grid"), "aggregation.target='grid' is none of topics"),
   ],
 )
 def test_what_is_not_known_is_named(module, match, inputs):
