@@ -119,19 +119,19 @@ def thorax() -> ml_collections.ConfigDict:
     augment=dict(
       crop=(0.5, 1.0), rotation=10.0, contrast=0.2, flip=False, cutout=(0, 0.0)
     ),
-    num_epochs=3,
+    num_epochs=2,
     batch_size=128,
     accumulation=1,
     early_stop=1000,  # The last state is taken.
     select_on="validation",
     optim=_optim(
-      name="sgd", learning_rate=0.06, warmup_steps=20, momentum=0.9, weight_decay=1e-4
+      name="sgd", learning_rate=0.3, warmup_steps=20, momentum=0.9, weight_decay=1e-4
     ),
   )
   config.retrieve = dict(objective="retrieval", count=10, batch_size=256)
   config.classify = dict(
     objective="classification",
-    num_epochs=3,
+    num_epochs=2,
     batch_size=32,
     accumulation=1,
     early_stop=15,
@@ -168,8 +168,8 @@ def _optim(**changes) -> dict:
 def lengthen(config: ml_collections.ConfigDict) -> None:
   """Three times the data, and longer on all of it."""
   config.data.name = "thorax/long"
-  config.pretrain.num_epochs = 12
-  config.classify.num_epochs = 6
+  config.pretrain.num_epochs = 3
+  config.classify.num_epochs = 3
 
 
 def mimic_cxr() -> ml_collections.ConfigDict:
@@ -203,13 +203,13 @@ def mimic_cxr() -> ml_collections.ConfigDict:
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """Changes sizes, and nothing else."""
+  """Changes sizes, and the learning rate with the size of a batch."""
   config.data.name = "thorax/tiny"
   config.data.image_size = 64
   config.model.vision.resnet.base_width = 8
   config.pretrain.batch_size = 32
   config.pretrain.contrast.queue = 256
-  config.pretrain.optim.warmup_steps = 2
+  config.pretrain.optim.update(warmup_steps=2, learning_rate=0.075)
   config.classify.optim.warmup_steps = 2
   config.log_every = 5
   config.checkpoint.every = 10

@@ -6,11 +6,18 @@ from jaxrg.experiments import priorrg
 from jaxrg.experiments.arms import Arm
 from jaxrg.experiments.probing import Encoder, Probing
 
+_MOCO = {"pretrain.contrast.name": "moco_v2"}
+MOCO = Arm("moco_v2", _MOCO)
+C2L = Arm("c2l", {"pretrain.contrast.name": "c2l"})
 # At random, but for batch statistics: those of an epoch of the data.
-UNTRAINED = priorrg.UNTRAINED
-CONTRAST = "pretrain.contrast.name"
-MOCO = Arm("moco_v2", {CONTRAST: "moco_v2"})
-C2L = Arm("c2l", {CONTRAST: "c2l"})
+UNTRAINED = Arm("untrained", _MOCO | priorrg.UNTRAINED.overrides)
+# What two sights of a film differ in is all that an encoder learns to look past.
+_CROP, _ROTATION, _CONTRAST = (
+  f"pretrain.augment.{name}" for name in ("crop", "rotation", "contrast")
+)
+NO_CROPS = Arm("no-crops", _MOCO | {_CROP: (1.0, 1.0), _ROTATION: 0.0})
+NO_GREYS = Arm("no-greys", _MOCO | {_CONTRAST: 0.0})
+SMALL_CROPS = Arm("small-crops", _MOCO | {_CROP: (0.2, 1.0)})
 
 
 def _priorrg(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -47,6 +54,18 @@ EXPERIMENTS = {
         "priorrg": Encoder(priorrg.DEFAULT, _priorrg),
       },
       references=("untrained", "priorrg_untrained"),
+    ),
+    Probing(
+      "augmentation",
+      "What makes an encoder that tells films apart see the disease?",
+      {
+        "untrained": Encoder(UNTRAINED),
+        "moco_v2": Encoder(MOCO),
+        "no-crops": Encoder(NO_CROPS),
+        "no-greys": Encoder(NO_GREYS),
+        "small-crops": Encoder(SMALL_CROPS),
+      },
+      references=("untrained", "moco_v2"),
     ),
   )
 }

@@ -10,7 +10,7 @@ import pytest
 
 import micro
 from configs import priorrg as recipe
-from jaxrg.experiments import eir, priorrg
+from jaxrg.experiments import priorrg
 from jaxrg.experiments.eir import EXPERIMENTS
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -19,7 +19,7 @@ PROBE = EXPERIMENTS["probe"]
 
 
 def config(variant="tiny", **changes):
-  """The sections that the probe asks of EIR's config."""
+  """The sections that experiments ask of EIR's config."""
   base = ml_collections.ConfigDict(
     dict(
       paper="eir",
@@ -28,7 +28,10 @@ def config(variant="tiny", **changes):
       mesh=(-1, 1, 1),
       data=dict(name="thorax/tiny", data_dir="/data"),
       pretrain=dict(
-        num_epochs=4, optim=dict(learning_rate=0.06), contrast=dict(name="c2l")
+        num_epochs=4,
+        optim=dict(learning_rate=0.06),
+        contrast=dict(name="c2l"),
+        augment=dict(crop=(0.5, 1.0), rotation=10.0, contrast=0.2),
       ),
     )
   )
@@ -71,6 +74,24 @@ def test_priorrg_s_encoder_is_that_of_its_own_experiments(variant):
   assert found.to_json() == ours.to_json()
 
 
+def test_augmentations_differ_in_what_they_are_named_after():
+  asked = EXPERIMENTS["augmentation"].encoders
+  arms = {name: encoder.arm.config(config(), 0) for name, encoder in asked.items()}
+  recipes = {name: arm.pretrain.augment.to_dict() for name, arm in arms.items()}
+  ours = config().pretrain.augment.to_dict()
+  assert recipes == {
+    "untrained": ours,
+    "moco_v2": ours,
+    "no-crops": ours | dict(crop=(1.0, 1.0), rotation=0.0),
+    "no-greys": ours | dict(contrast=0.0),
+    "small-crops": ours | dict(crop=(0.2, 1.0)),
+  }
+  assert {arm.pretrain.contrast.name for arm in arms.values()} == {"moco_v2"}
+  # The probe's own, so that neither trains what the other has.
+  for name in ("untrained", "moco_v2"):
+    assert asked[name] == PROBE.encoders[name]
+
+
 def test_a_variant_that_priorrg_has_not():
   with pytest.raises(ValueError, match=r"configs/priorrg.py: Unknown variant 'large'"):
     PROBE.encoders["priorrg"].base(config("large"))
@@ -81,13 +102,11 @@ def test_names():
   for name, experiment in EXPERIMENTS.items():
     assert experiment.name == name
     assert experiment.question.endswith("?")
-  for name, encoder in PROBE.encoders.items():
-    assert SAFE.fullmatch(name)
-    assert SAFE.fullmatch(encoder.arm.name)
-  assert set(PROBE.references) < set(PROBE.encoders)
+    assert set(experiment.references) < set(experiment.encoders)
+    for name, encoder in experiment.encoders.items():
+      assert SAFE.fullmatch(name)
+      assert SAFE.fullmatch(encoder.arm.name)
   assert not set(EXPERIMENTS) & set(priorrg.EXPERIMENTS)
-  # An override of a key that configs have under one name alone.
-  assert [*eir.MOCO.overrides] == [*eir.C2L.overrides] == [eir.CONTRAST]
 
 
 @pytest.mark.slow
