@@ -107,9 +107,9 @@ def test_data_is_numpy(name):
 
 @pytest.mark.parametrize("name", modules("jaxrg.models"))
 def test_models_know_nothing_but_models_and_constrain(name):
-  ranks = {"jaxrg.models.layers": 0, "jaxrg.models": 3}
-  ranks |= {"jaxrg.models.priorrg": 2, "jaxrg.models.eir": 2}
-  rank = lambda module: ranks.get(module, 1)
+  ranks = {"layers": 0, "cache": 0, "post_norm": 1, "priorrg": 3, "eir": 3}
+  ranks = {f"jaxrg.models.{name}": rank for name, rank in ranks.items()}
+  rank = lambda module: 4 if module == "jaxrg.models" else ranks.get(module, 2)
   for imported in ours(name) - {"jaxrg.sharding"}:
     assert within(imported, "jaxrg.models"), imported
     assert rank(imported) < rank(name), imported

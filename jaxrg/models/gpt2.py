@@ -1,33 +1,12 @@
 """GPT-2 decoder that reads a memory of encoded findings."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxrg.models.cache import Cache
 from jaxrg.models.layers import Attention, Dtype, Mlp, layer_norm, widen
 from jaxrg.sharding import constrain
-
-
-@struct.dataclass
-class Cache:
-  """What decoding keeps: of the tokens so far, and of the memory.
-
-  The memory is stored once a study, however many hypotheses read it.
-  """
-
-  keys: Float[Array, "layers b n t h k"]
-  values: Float[Array, "layers b n t h k"]
-  memory_keys: Float[Array, "layers b s h k"]
-  memory_values: Float[Array, "layers b s h k"]
-  length: Int[Array, ""]  # Tokens so far.
-
-  def reorder(self, parents: Int[Array, "b n"]) -> "Cache":
-    """The cache in which hypothesis i of a study continues hypothesis parents[i]."""
-    index = parents[None, :, :, None, None, None]
-    take = lambda x: jnp.take_along_axis(x, index, axis=2)
-    return self.replace(keys=take(self.keys), values=take(self.values))
 
 
 class GPT2Block(nn.Module):
@@ -83,24 +62,18 @@ class GPT2Block(nn.Module):
     return constrain(x, "batch", "length", "embed")
 
   def step(
-    self,
-    x: Float[Array, "b n d"],
-    keys: Float[Array, "b n t h k"],
-    values: Float[Array, "b n t h k"],
-    memory: tuple[Float[Array, "b s h k"], Float[Array, "b s h k"]],
-    position: Int[Array, ""],
+    self, x: Float[Array, "b n d"], cache: Cache, layer: int
   ) -> tuple[Float[Array, "b n d"], tuple[Array, Array]]:
-    """One token of each hypothesis; returns the keys and values with it added."""
-    b, n, length = keys.shape[:3]
+    """One token of each hypothesis; the layer's keys and values with it added."""
     y = self.norm_1(x)
-    key, value = self.self_attention.keys_values(y)  # b n h k
-    keys = jax.lax.dynamic_update_index_in_dim(keys, key, position, axis=2)
-    values = jax.lax.dynamic_update_index_in_dim(values, value, position, axis=2)
+    keys, values = cache.add(layer, *self.self_attention.keys_values(y))
+    b, n, length = keys.shape[:3]
     flat = lambda z: z.reshape(b * n, *z.shape[2:])
-    mask = (jnp.arange(length) <= position)[None, None, None, :]
+    mask = (jnp.arange(length) <= cache.length)[None, None, None, :]
     y = self.self_attention.read(flat(y)[:, None], flat(keys), flat(values), mask=mask)
     x = x + y.reshape(x.shape)
     # The hypotheses of a study are so many queries to one memory.
+    memory = cache.memory_keys[layer], cache.memory_values[layer]
     x = x + self.cross_attention.read(self.norm_2(x), *memory)
     return x + self.mlp(self.norm_3(x)), (keys, values)
 
@@ -170,16 +143,7 @@ class GPT2(nn.Module):
         "positions; lower max_length."
       )
     kv = [layer.cross_attention.keys_values(memory) for layer in self.layers]
-    head_dim = self.width // self.num_heads
-    shape = (self.num_layers, memory.shape[0], num_hypotheses, max_length)
-    empty = jnp.zeros((*shape, self.num_heads, head_dim), self.dtype)
-    return Cache(
-      keys=empty,
-      values=empty,
-      memory_keys=jnp.stack([key for key, _ in kv]),
-      memory_values=jnp.stack([value for _, value in kv]),
-      length=jnp.zeros((), jnp.int32),
-    )
+    return Cache.start(kv, num_hypotheses, max_length)
 
   def step(
     self, tokens: Int[Array, "b n"], cache: Cache
@@ -189,8 +153,7 @@ class GPT2(nn.Module):
     x = self.tokens(tokens) + position
     added = []
     for i, layer in enumerate(self.layers):
-      memory = (cache.memory_keys[i], cache.memory_values[i])
-      x, kv = layer.step(x, cache.keys[i], cache.values[i], memory, cache.length)
+      x, kv = layer.step(x, cache, i)
       added.append(kv)
     keys, values = (jnp.stack(z) for z in zip(*added))
     return self.logits(x), cache.replace(

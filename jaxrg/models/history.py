@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxrg.models.layers import Attention, Dtype, Mlp, layer_norm
-from jaxrg.sharding import constrain
+from jaxrg.models.layers import Dtype
+from jaxrg.models.post_norm import PostNormLayer
 
 
 def token_table(
@@ -15,46 +15,6 @@ def token_table(
   return nn.Embed(
     vocab_size, width, embedding_init=nn.initializers.normal(init_std), dtype=dtype
   )
-
-
-class PostNormLayer(nn.Module):
-  """Post-norm transformer layer without dropout on its residual branches."""
-
-  width: int
-  num_heads: int
-  mlp_dim: int
-  dropout_rate: float  # Of attention weights, and within the perceptron.
-  dtype: Dtype = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self,
-    x: Float[Array, "b t d"],
-    mask: Bool[Array, "#b #h #t s"],
-    *,
-    train: bool = False,
-  ) -> Float[Array, "b t d"]:
-    attention = Attention(
-      self.width,
-      self.num_heads,
-      self.width // self.num_heads,
-      dropout_rate=self.dropout_rate,
-      dtype=self.dtype,
-      name="attention",
-    )
-    mlp = Mlp(
-      self.width,
-      self.mlp_dim,
-      nn.relu,
-      dtype=self.dtype,
-      dropout_rate=self.dropout_rate,
-      name="mlp",
-    )
-    x = x + attention(x, mask=mask, train=train)
-    x = layer_norm(dtype=self.dtype, name="norm_1")(x)
-    x = x + mlp(x, train=train)
-    x = layer_norm(dtype=self.dtype, name="norm_2")(x)
-    return constrain(x, "batch", "length", "embed")
 
 
 class HistoryEncoder(nn.Module):
