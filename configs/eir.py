@@ -104,6 +104,12 @@ def thorax() -> ml_collections.ConfigDict:
       cross_modal=dict(order="text_graph", num_layers=2, mlp_dim=4 * width),
     ),
     classifier=dict(num_heads=1),
+    threshold=0.25,  # Tuned on validation when a run ends.
+    generator=dict(
+      num_layers=4, num_heads=1, mlp_dim=width, max_length=96, dropout_rate=0.1
+    ),
+    interpreter=dict(encoder, num_layers=1, mlp_dim=width, max_length=96),
+    reading="soft_token",  # What of its words the interpreter sees.
   )
 
   config.pretrain = dict(

@@ -9,14 +9,17 @@ from jaxtyping import Array, Bool, Float
 from jaxrg.models.aggregation import CrossModalAggregation
 from jaxrg.models.classifier import StateClassifier
 from jaxrg.models.eir import EIR
+from jaxrg.models.generator import PrefixGenerator
 from jaxrg.models.graph import NUM_GROUPS, NUM_KINDS, NUM_RELATIONS, GraphEncoder
 from jaxrg.models.heads import MlpHead
 from jaxrg.models.history import HistoryEncoder, token_table
-from jaxrg.models.layers import BatchNorm, Dtype
+from jaxrg.models.interpreter import Interpreter
+from jaxrg.models.layers import BatchNorm, Dtype, Readout
 from jaxrg.models.topics import DenseTopics
 
 VOCAB_SIZE, IMAGE_SIZE, VIEWS, TOPICS, STATES, WIDTH = 19, 8, 2, 6, 2, 8
 HISTORY_LENGTH, NAME_LENGTH, NODES, EDGES = 5, 3, 7, 40
+REPORT_LENGTH = 6
 
 
 class Vision(nn.Module):
@@ -39,9 +42,15 @@ class Vision(nn.Module):
     return nn.relu(norm(x, mask, train=train))
 
 
-def model(dropout_rate: float = 0.0, dtype: Dtype = jnp.float32, **parts) -> EIR:
+def model(
+  dropout_rate: float = 0.0,
+  dtype: Dtype = jnp.float32,
+  num_states: int = STATES,
+  **parts,
+) -> EIR:
   """With other `parts` where they are given."""
   small = dict(width=WIDTH, num_heads=2, dropout_rate=dropout_rate, dtype=dtype)
+  report = dict(num_layers=1, mlp_dim=WIDTH, max_length=REPORT_LENGTH)
   fields = dict(
     vision=Vision(dtype=dtype),
     head=MlpHead(4, dtype),
@@ -50,7 +59,17 @@ def model(dropout_rate: float = 0.0, dtype: Dtype = jnp.float32, **parts) -> EIR
     graph=GraphEncoder(**small, num_layers=1, mlp_dim=16),
     topics=DenseTopics(TOPICS, WIDTH, dropout_rate, dtype),
     aggregation=CrossModalAggregation(TOPICS, **small, num_layers=1, mlp_dim=16),
-    classifier=StateClassifier(STATES, WIDTH, dtype=dtype),
+    classifier=StateClassifier(num_states, WIDTH, dtype=dtype),
+    labels=token_table(TOPICS, WIDTH, dtype=dtype),
+    generator=PrefixGenerator(VOCAB_SIZE, **small, **report),
+    interpreter=Interpreter(
+      tokens=token_table(VOCAB_SIZE, WIDTH, dtype=dtype),
+      encoder=HistoryEncoder(**small, **report),
+      readout=Readout(TOPICS, WIDTH, 2, dropout_rate, dtype=dtype),
+      classifier=StateClassifier(num_states, WIDTH, 2, dtype=dtype),
+    ),
+    reading="soft_token",
+    threshold=0.5,
     norm="unit",
   )
   return EIR(**(fields | parts))
@@ -99,5 +118,7 @@ def batch(rows: int, seed: int = 0) -> dict[str, jax.Array]:
     history=draw(VOCAB_SIZE, HISTORY_LENGTH),
     history_mask=np.arange(HISTORY_LENGTH) < lengths[:, None],
     states=draw(STATES, TOPICS),
+    tokens=draw(VOCAB_SIZE, REPORT_LENGTH),
+    tokens_mask=np.arange(REPORT_LENGTH) < REPORT_LENGTH - np.arange(rows)[:, None] % 3,
   )
   return jax.tree.map(jnp.asarray, out | graphs(rows, seed))

@@ -12,11 +12,14 @@ from jaxrg.models.classifier import StateClassifier
 from jaxrg.models.densenet import DenseNet
 from jaxrg.models.eir import EIR
 from jaxrg.models.fusion import LastLayer, LayerFusion, LayerMean, TemporalFusion
+from jaxrg.models.generator import PrefixGenerator
 from jaxrg.models.gpt2 import GPT2
 from jaxrg.models.graph import GraphEncoder
 from jaxrg.models.grid import ViTGrid
 from jaxrg.models.heads import LinearHead, MlpHead
 from jaxrg.models.history import HistoryEncoder, token_table
+from jaxrg.models.interpreter import READINGS, Interpreter
+from jaxrg.models.layers import Readout
 from jaxrg.models.norms import NORMS
 from jaxrg.models.perceiver import Perceiver
 from jaxrg.models.priorrg import SOURCES, PriorRG
@@ -107,6 +110,12 @@ def _eir(config: Any) -> EIR:
       f"Unknown config.model.norm {config['norm']!r}; known: {', '.join(NORMS)}."
     )
   use_text, use_graph = config["use_text"], config["use_graph"]
+  words = {"vocab_size": config["words"]["vocab_size"]}
+  reading = config["reading"]
+  if reading not in READINGS:
+    raise ValueError(
+      f"Unknown config.model.reading {reading!r}; known: {', '.join(READINGS)}."
+    )
   return EIR(
     vision=_grid(config["vision"], dtype),
     head=_choose("head", HEADS, section("head")),
@@ -123,7 +132,24 @@ def _eir(config: Any) -> EIR:
     classifier=StateClassifier(
       **section("classifier") | wide, num_states=config["num_states"]
     ),
+    labels=token_table(num_topics, width, dtype=dtype),
+    generator=PrefixGenerator(**section("generator") | wide | words),
+    interpreter=_interpreter(config, dtype),
+    reading=reading,
+    threshold=config["threshold"],
     norm=config["norm"],
+  )
+
+
+def _interpreter(config: Any, dtype: jnp.dtype) -> Interpreter:
+  """Reads text as the history encoder does, and says states as the classifier does."""
+  fields, width = dict(config["interpreter"]), config["width"]
+  same = {"width": width, "num_heads": fields["num_heads"], "dtype": dtype}
+  return Interpreter(
+    tokens=token_table(**config["words"], width=width, dtype=dtype),
+    encoder=HistoryEncoder(**fields | same),
+    readout=Readout(config["num_topics"], **same, dropout_rate=fields["dropout_rate"]),
+    classifier=StateClassifier(config["num_states"], **same),
   )
 
 

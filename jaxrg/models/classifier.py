@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxrg.models.layers import Dtype, torch_linear, widen
 
@@ -22,18 +22,25 @@ class StateClassifier(nn.Module):
   init_std: float = 1.0  # Of the states.
   dtype: Dtype = jnp.float32
 
-  @nn.compact
-  def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n k"]:
+  def setup(self):
     normal = nn.initializers.normal(self.init_std)
-    states = self.param("states", normal, (self.num_states, self.width))
-    head_dim = self.width // self.num_heads
-    heads = lambda name: nn.DenseGeneral(
-      (self.num_heads, head_dim),
-      dtype=self.dtype,
-      kernel_init=torch_linear(),
-      name=name,
+    self.states = self.param("states", normal, (self.num_states, self.width))
+    self.query, self.key = (
+      nn.DenseGeneral(
+        (self.num_heads, self.width // self.num_heads),
+        dtype=self.dtype,
+        kernel_init=torch_linear(),
+      )
+      for _ in range(2)
     )
-    query, key = heads("query")(x), heads("key")(states)
-    logits = widen(jnp.einsum("bnhd,khd->hbnk", query * head_dim**-0.5, key))
+
+  def embed(self, states: Int[Array, "b n"]) -> Float[Array, "b n d"]:
+    """The vectors of states."""
+    return self.states[states].astype(self.dtype)
+
+  def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n k"]:
+    query, key = self.query(x), self.key(self.states.astype(self.dtype))
+    query = query * query.shape[-1] ** -0.5
+    logits = widen(jnp.einsum("bnhd,khd->hbnk", query, key))
     by_head = nn.log_softmax(logits)
     return jax.nn.logsumexp(by_head, axis=0) - jnp.log(self.num_heads)

@@ -2,14 +2,17 @@
 
 Sections named below are those of the specification: the image becomes topics (2.8),
 which take up the clinical history (3) and the graph of similar cases (4) in an
-aggregation (5); a classifier (6.2) says which state each topic is in.
+aggregation (5); a classifier (6.2) says which state each topic is in, a generator (6.3)
+writes the report, and an interpreter (6.4) reads from that the states again.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from jaxrg.models.generator import PrefixCache
 from jaxrg.models.grid import pool_views, pooled
+from jaxrg.models.interpreter import straight_through
 from jaxrg.models.norms import normalise
 
 Batch = dict[str, Array]
@@ -21,18 +24,24 @@ class EIR(nn.Module):
 
   A batch holds `image` (b v h w 1), uint8 as stored or float as normalised, with
   `has_view` (b v); the `history` (b t) with `history_mask`, where there is a history
-  encoder; and what `graph.GraphEncoder` reads, where there is a graph encoder. Without
-  either of them there are no tokens.
+  encoder; what `graph.GraphEncoder` reads, where there is a graph encoder; the report's
+  `tokens` (b t) with `tokens_mask`, and the true `states` (b n) of topics, where one is
+  learnt from. Without history and graph encoder there are no `tokens` of theirs.
   """
 
   vision: nn.Module  # Image -> grid.
   head: nn.Module  # Of pooled features, for the contrast and for retrieval.
-  tokens: nn.Module | None
+  tokens: nn.Module | None  # Of history and graph.
   history: nn.Module | None
   graph: nn.Module | None
   topics: nn.Module
   aggregation: nn.Module
   classifier: nn.Module
+  labels: nn.Embed  # What each topic is called, to the generator.
+  generator: nn.Module
+  interpreter: nn.Module
+  reading: str  # One of `interpreter.READINGS`.
+  threshold: float  # A topic is present that is so with more than this probability.
   norm: str  # Of pixels: a row of `norms.NORMS`.
 
   def encode_image(
@@ -79,6 +88,89 @@ class EIR(nn.Module):
       topics, history, history_mask, graph, graph_mask, train=train
     )
 
-  def __call__(self, batch: Batch, *, train: bool = False) -> Float[Array, "b n k"]:
+  def enrich(
+    self, topics: Float[Array, "b n d"], states: Int[Array, "b n"]
+  ) -> Float[Array, "b n d"]:
+    """What the generator writes from: each topic, its state and its name (6.2)."""
+    return topics + self.classifier.embed(states) + self.labels.embedding
+
+  def classify(self, batch: Batch, *, train: bool = False) -> Float[Array, "b n k"]:
     """Log-probabilities of the state of each topic."""
     return self.classifier(self.enhance(batch, train=train))
+
+  def __call__(
+    self, batch: Batch, *, train: bool = False
+  ) -> tuple[Float[Array, "b t v"], Float[Array, "b n k"]]:
+    """Logits of every next word, and log-probabilities of states.
+
+    The words are those after the true ones, of topics in their true states.
+    """
+    _, logits, log_probs = self._write(batch, train=train)
+    return logits, log_probs
+
+  def interpret(self, batch: Batch, *, train: bool = False) -> Float[Array, "b n k"]:
+    """Log-probabilities of states, as the report tells them."""
+    return self.interpreter(batch["tokens"], batch["tokens_mask"], train=train)
+
+  def review(
+    self, batch: Batch, *, train: bool = False
+  ) -> tuple[Float[Array, "b t v"], Float[Array, "b n k"], Float[Array, "b n k"]]:
+    """As `__call__`, and states as the interpreter reads them from the words' logits.
+
+    It never trains: without dropout, it is the same critic in every step.
+    """
+    hidden, logits, log_probs = self._write(batch, train=train)
+    tokens, mask = batch["tokens"], batch["tokens_mask"]
+    if self.is_initializing():
+      self.interpret(batch)  # It is all there, whatever is put to it.
+    if self.reading == "residual":
+      words = self.generator.rewrite(hidden, logits)
+      return logits, log_probs, self.interpreter.read(words, mask[:, :-1])
+    if self.reading == "gumbel_st":
+      key = self.make_rng("dropout") if train else None
+      weights = straight_through(logits, key)
+    else:
+      weights = nn.softmax(logits)
+    words = self.interpreter.expect(tokens[:, 0], weights)
+    return logits, log_probs, self.interpreter.read(words, mask)
+
+  def _write(
+    self, batch: Batch, *, train: bool
+  ) -> tuple[Float[Array, "b t d"], Float[Array, "b t v"], Float[Array, "b n k"]]:
+    """Hidden states of the words, logits of the next ones, log-probabilities."""
+    topics = self.enhance(batch, train=train)
+    log_probs = self.classifier(topics)
+    tokens, mask = (batch[name][:, :-1] for name in ("tokens", "tokens_mask"))
+    enriched = self.enrich(topics, batch["states"])
+    hidden = self.generator(tokens, mask, enriched, train=train)
+    return hidden, self.generator.logits(hidden), log_probs
+
+  def start(self, batch: Batch, num_hypotheses: int, max_length: int) -> PrefixCache:
+    """The cache from which `step` decodes the reports of a batch."""
+    topics = self.enhance(batch)
+    states = decide(self.classifier(topics), self.threshold)
+    enriched = self.enrich(topics, states)
+    return self.generator.start(enriched, num_hypotheses, max_length)
+
+  def step(
+    self, tokens: Int[Array, "b n"], cache: PrefixCache
+  ) -> tuple[Float[Array, "b n v"], PrefixCache]:
+    """Logits after one more token of each hypothesis."""
+    return self.generator.step(tokens, cache)
+
+
+def presence(log_probs: Float[Array, "*b n k"]) -> Float[Array, "*b n"]:
+  """How likely each topic is present or, of four states, uncertain."""
+  return jnp.exp(log_probs[..., 1:3]).sum(axis=-1)
+
+
+def decide(log_probs: Float[Array, "b n k"], threshold: float) -> Int[Array, "b n"]:
+  """The state of each topic: the likeliest of those that are present, or are not.
+
+  It is present where that is likelier than the threshold (6.2).
+  """
+  state = jnp.arange(log_probs.shape[-1])
+  is_present = (state == 1) | (state == 2)
+  best = lambda some: jnp.argmax(jnp.where(some, log_probs, -jnp.inf), axis=-1)
+  present = presence(log_probs) > threshold
+  return jnp.where(present, best(is_present), best(~is_present)).astype(jnp.int32)

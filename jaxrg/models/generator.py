@@ -7,7 +7,7 @@ are computed once a study.
 import flax.linen as nn
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxrg.models.cache import Cache
 from jaxrg.models.layers import Attention, Dtype, layer_norm, widen
@@ -25,10 +25,11 @@ class PrefixCache(Cache):
 class PrefixGenerator(nn.Module):
   """Next-word logits of a report whose prefix are topics (spec eir 6.3).
 
-  Words come as vectors, since their `table` (v d) is shared. The output is attention
-  over that table: its weights are the word's probabilities.
+  The output is attention over the table of words: its weights are the next word's
+  probabilities.
   """
 
+  vocab_size: int
   num_layers: int
   num_heads: int
   width: int
@@ -40,6 +41,9 @@ class PrefixGenerator(nn.Module):
 
   def setup(self):
     normal = nn.initializers.normal(self.embed_init_std)
+    self.tokens = nn.Embed(
+      self.vocab_size, self.width, embedding_init=normal, dtype=self.dtype
+    )
     self.positions = self.param("positions", normal, (self.max_length, self.width))
     self.layers = [
       PostNormLayer(
@@ -57,15 +61,16 @@ class PrefixGenerator(nn.Module):
 
   def __call__(
     self,
-    words: Float[Array, "b t d"],
+    tokens: Int[Array, "b t"],
     mask: Bool[Array, "b t"],
     topics: Float[Array, "b s d"],
     *,
     train: bool = False,
   ) -> Float[Array, "b t d"]:
     """The hidden states of a report's words."""
-    length = words.shape[1]
-    x = words + self._positions(length)[:length].astype(words.dtype)
+    self._check(tokens.shape[1])
+    positions = self.positions[: tokens.shape[1]]
+    x = self.tokens(tokens) + positions.astype(self.dtype)
     causal = nn.make_causal_mask(mask, dtype=bool) & mask[:, None, None, :]
     seen = jnp.ones((*causal.shape[:3], topics.shape[1]), bool)
     seen = jnp.concatenate([seen, causal], axis=3)
@@ -88,44 +93,36 @@ class PrefixGenerator(nn.Module):
         x = layer(x.reshape(b * s, 1, d), train=train).reshape(b, s, d)
     return read
 
-  def logits(
-    self, x: Float[Array, "b t d"], table: Float[Array, "v d"]
-  ) -> Float[Array, "b t v"]:
+  def logits(self, x: Float[Array, "b t d"]) -> Float[Array, "b t v"]:
     """Of the next word, from hidden states; softmax makes them its probabilities."""
-    return self._logits(x, self._keys(table))
+    return self._compare(x, self._words())
 
   def rewrite(
-    self,
-    x: Float[Array, "b t d"],
-    logits: Float[Array, "b t v"],
-    table: Float[Array, "v d"],
+    self, x: Float[Array, "b t d"], logits: Float[Array, "b t v"]
   ) -> Float[Array, "b t d"]:
     """The expected next word in the space of the hidden states, added to these."""
-    value = self.output.value(table.astype(self.dtype))[:, 0]
+    value = self.output.value(self.tokens.embedding.astype(self.dtype))[:, 0]
     read = nn.softmax(logits).astype(self.dtype) @ value
     return self.norm(x + self.output.out(read[:, :, None]))
 
   def start(
-    self,
-    topics: Float[Array, "b s d"],
-    table: Float[Array, "v d"],
-    num_hypotheses: int,
-    max_length: int,
+    self, topics: Float[Array, "b s d"], num_hypotheses: int, max_length: int
   ) -> PrefixCache:
     """An empty cache for `max_length` words of each hypothesis."""
-    self._positions(max_length)
+    self._check(max_length)
     return PrefixCache.start(
-      self.read_topics(topics), num_hypotheses, max_length, words=self._keys(table)
+      self.read_topics(topics), num_hypotheses, max_length, words=self._words()
     )
 
   def step(
-    self, words: Float[Array, "b n d"], cache: PrefixCache
+    self, tokens: Int[Array, "b n"], cache: PrefixCache
   ) -> tuple[Float[Array, "b n v"], PrefixCache]:
     """Logits after one more word of each hypothesis."""
-    b, n = words.shape[:2]
+    b, n = tokens.shape
     flat = lambda z: z.reshape(b * n, *z.shape[2:])
     spread = lambda z: flat(jnp.broadcast_to(z[:, None], (b, n, *z.shape[1:])))
-    x = flat(words + self.positions[cache.length].astype(words.dtype))[:, None]
+    position = self.positions[cache.length].astype(self.dtype)
+    x = flat(self.tokens(tokens) + position)[:, None]
     num_topics, length = cache.memory_keys.shape[2], cache.keys.shape[3]
     place = jnp.arange(num_topics + length) - num_topics
     seen = (place <= cache.length)[None, None, None, :]
@@ -140,22 +137,22 @@ class PrefixGenerator(nn.Module):
       )
       x = layer.read(x, key, value, mask=seen)
     keys, values = (jnp.stack(z) for z in zip(*added))
-    logits = self._logits(x.reshape(b, n, -1), cache.words)
+    logits = self._compare(x.reshape(b, n, -1), cache.words)
     return logits, cache.replace(keys=keys, values=values, length=cache.length + 1)
 
-  def _positions(self, length: int) -> Float[Array, "t d"]:
+  def _check(self, length: int) -> None:
     if length > self.max_length:
       raise ValueError(
         f"Reports of {length} tokens are longer than "
         f"config.model.generator.max_length={self.max_length}."
       )
-    return self.positions
 
-  def _keys(self, table: Float[Array, "v d"]) -> Float[Array, "v d"]:
-    return self.output.key(table.astype(self.dtype))[:, 0]
+  def _words(self) -> Float[Array, "v d"]:
+    """What a hidden state is compared with, of each word of the vocabulary."""
+    return self.output.key(self.tokens.embedding.astype(self.dtype))[:, 0]
 
-  def _logits(
-    self, x: Float[Array, "b t d"], keys: Float[Array, "v d"]
+  def _compare(
+    self, x: Float[Array, "b t d"], words: Float[Array, "v d"]
   ) -> Float[Array, "b t v"]:
     query = self.output.query(x)[:, :, 0] * self.width**-0.5
-    return constrain(widen(query @ keys.T), "batch", "length", "vocab")
+    return constrain(widen(query @ words.T), "batch", "length", "vocab")

@@ -44,8 +44,8 @@ class HistoryEncoder(nn.Module):
     length = words.shape[1]
     if length > self.max_length:
       raise ValueError(
-        f"A history of {length} tokens is longer than "
-        f"config.model.history.max_length={self.max_length}."
+        f"A text of {length} tokens is longer than its encoder's "
+        f"max_length={self.max_length}."
       )
     normal = nn.initializers.normal(self.embed_init_std)
     positions = self.param("positions", normal, (self.max_length, self.width))

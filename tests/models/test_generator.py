@@ -19,62 +19,59 @@ EVERYTHING = jnp.ones((B, T), bool)
 class Whole(PrefixGenerator):
   """All that the generator has, so that all of it is initialised."""
 
-  def __call__(self, words, mask, topics, table):
-    x = super().__call__(words, mask, topics)
-    return self.rewrite(x, self.logits(x, table), table)
+  def __call__(self, tokens, mask, topics):
+    x = super().__call__(tokens, mask, topics)
+    return self.rewrite(x, self.logits(x))
 
 
 @pytest.fixture(scope="module")
 def generator():
-  """(model, variables, topics, table); weights large enough for attention to matter."""
-  model = PrefixGenerator(num_layers=3, max_length=T, **SIZES)
+  """(model, variables, topics); weights large enough for attention to matter."""
+  model = PrefixGenerator(V, num_layers=3, max_length=T, **SIZES)
   topics = jax.random.normal(jax.random.key(0), (B, S, D))
-  table = jax.random.normal(jax.random.key(1), (V, D))
-  whole = Whole(num_layers=3, max_length=T, **SIZES)
-  words = jnp.zeros((B, T, D))
-  init = jax.jit(whole.init)
-  variables = init(jax.random.key(2), words, EVERYTHING, topics, table)
+  init = jax.jit(Whole(V, num_layers=3, max_length=T, **SIZES).init)
+  tokens = jnp.zeros((B, T), jnp.int32)
+  variables = init(jax.random.key(2), tokens, EVERYTHING, topics)
   variables = jax.tree.map(lambda x: x * 3 if x.ndim > 1 else x, variables)
-  return model, variables, topics, table
+  variables["params"]["tokens"]["embedding"] /= 3
+  return model, variables, topics
 
 
 @pytest.fixture(scope="module")
 def hidden(generator):
-  model, variables, *_ = generator
+  model, variables, _ = generator
   return jax.jit(functools.partial(model.apply, variables))
 
 
 @pytest.fixture(scope="module")
 def full(generator, hidden):
   """Logits of whole reports (b t)."""
-  model, variables, topics, table = generator
-  logits = jax.jit(lambda x: model.apply(variables, x, table, method="logits"))
-  return lambda tokens: logits(hidden(table[tokens], EVERYTHING, topics))
+  model, variables, topics = generator
+  logits = jax.jit(lambda x: model.apply(variables, x, method="logits"))
+  return lambda tokens: logits(hidden(tokens, EVERYTHING, topics))
 
 
 @pytest.fixture(scope="module")
 def step(generator):
-  model, variables, _, table = generator
+  model, variables, _ = generator
 
-  def one(tokens, cache):
-    return model.apply(variables, table[tokens], cache, method="step")
-
-  return jax.jit(one)
+  return jax.jit(functools.partial(model.apply, variables, method="step"))
 
 
 def start(generator, num_hypotheses, length=T, topics=None):
-  model, variables, mine, table = generator
+  model, variables, mine = generator
   topics = mine if topics is None else topics
-  return model.apply(variables, topics, table, num_hypotheses, length, method="start")
+  return model.apply(variables, topics, num_hypotheses, length, method="start")
 
 
 def random_tokens(seed, *shape):
   return jnp.asarray(np.random.default_rng(seed).integers(0, V, shape), jnp.int32)
 
 
-def dense(params, words, mask, topics):
+def dense(params, tokens, mask, topics):
   """One transformer over topics and words, by the visibility that the spec writes."""
-  x = jnp.concatenate([topics, words + params["positions"]], axis=1)
+  words = params["tokens"]["embedding"][tokens] + params["positions"]
+  x = jnp.concatenate([topics, words], axis=1)
   sees = jnp.zeros((B, S + T, S + T), bool).at[:, :S, :S].set(jnp.eye(S, dtype=bool))
   sees = sees.at[:, S:, :S].set(True)
   causal = jnp.tril(jnp.ones((T, T), bool)) & mask[:, None, :]
@@ -87,14 +84,14 @@ def dense(params, words, mask, topics):
 
 def test_one_dense_pass_has_the_same_values_and_gradients(generator, hidden):
   """Spec eir 6.3: the visibility of topics and words."""
-  model, variables, topics, table = generator
+  model, variables, topics = generator
   mask = EVERYTHING.at[1, 4:].set(False)
-  words = table[random_tokens(0, B, T)]
-  expected = dense(variables["params"], words, mask, topics)
-  np.testing.assert_allclose(hidden(words, mask, topics), expected, atol=2e-5)
+  tokens = random_tokens(0, B, T)
+  expected = dense(variables["params"], tokens, mask, topics)
+  np.testing.assert_allclose(hidden(tokens, mask, topics), expected, atol=2e-5)
 
   def loss(of):
-    return lambda params, topics: jnp.sum(jnp.sin(of(params, words, mask, topics)))
+    return lambda params, topics: jnp.sum(jnp.sin(of(params, tokens, mask, topics)))
 
   ours = lambda params, *args: model.apply({"params": params}, *args)
   gradient = lambda of: jax.jit(jax.grad(loss(of), (0, 1)))(variables["params"], topics)
@@ -116,10 +113,10 @@ def test_a_word_sees_no_later_one(generator, full):
 
 def test_a_topic_changes_every_word_and_no_other_topic(generator, hidden):
   """Spec eir 12, 9: changing one source."""
-  model, variables, topics, table = generator
+  model, variables, topics = generator
   other = topics.at[:, 2].add(1.0)
-  words = table[random_tokens(2, B, T)]
-  moved = hidden(words, EVERYTHING, topics) - hidden(words, EVERYTHING, other)
+  tokens = random_tokens(2, B, T)
+  moved = hidden(tokens, EVERYTHING, topics) - hidden(tokens, EVERYTHING, other)
   assert (np.abs(moved).max(axis=2) > 1e-3).all()
   read = jax.jit(lambda topics: model.apply(variables, topics, method="read_topics"))
   for before, after in zip(jax.tree.leaves(read(topics)), jax.tree.leaves(read(other))):
@@ -152,7 +149,10 @@ def test_reordered_hypotheses_continue_their_parents(generator, full, step):
 
 
 def test_one_beam_is_greedy_and_wider_ones_score_no_less(generator, step):
-  """Spec eir 12, 9: of reports that no end token cuts short."""
+  """Spec eir 12, 9: of reports that no end token cuts short, as a mean.
+
+  For a single study it is no theorem: a second beam may crowd out the better end.
+  """
   ends = dict(bos=0, eos=V, pad=0, max_length=T)
   topics = jax.random.normal(jax.random.key(3), (16, S, D))
 
@@ -169,17 +169,18 @@ def test_one_beam_is_greedy_and_wider_ones_score_no_less(generator, step):
   tokens, first = search(1)
   np.testing.assert_array_equal(tokens, greedy)
   np.testing.assert_allclose(first, score, rtol=1e-5)
-  scores = np.stack([first, *(search(n)[1] for n in (2, 4, V))])
-  assert (np.diff(scores, axis=0) >= -1e-6).all()
-  assert (scores[-1] > scores[0] + 1e-3).any()
+  means = [first.mean(), *(search(n)[1].mean() for n in (2, 4, V))]
+  assert (np.diff(means) >= 0).all()
+  assert means[-1] > means[0] + 1e-3
 
 
 def test_the_output_is_attention_over_the_table(generator, hidden):
   """Spec eir 6.3: p_word and the weighted embedding, term by term."""
-  model, variables, topics, table = generator
-  x = hidden(table[random_tokens(6, B, T)], EVERYTHING, topics)
-  logits = model.apply(variables, x, table, method="logits")
+  model, variables, topics = generator
+  x = hidden(random_tokens(6, B, T), EVERYTHING, topics)
+  logits = model.apply(variables, x, method="logits")
   params = jax.tree.map(np.asarray, variables["params"])
+  table = params["tokens"]["embedding"]
   out = {k: {n: p.reshape(-1, D)[:D] for n, p in v.items()}
          for k, v in params["output"].items()}  # fmt: skip
   maps = lambda name, y: y @ out[name]["kernel"] + out[name]["bias"]
@@ -189,23 +190,23 @@ def test_the_output_is_attention_over_the_table(generator, hidden):
   np.testing.assert_allclose(jax.nn.softmax(logits), weights, atol=1e-5)
   y = maps("out", weights @ maps("value", table)) + x
   y = (y - y.mean(-1, keepdims=True)) / np.sqrt(y.var(-1, keepdims=True) + 1e-5)
-  found = model.apply(variables, x, logits, table, method="rewrite")
+  found = model.apply(variables, x, logits, method="rewrite")
   np.testing.assert_allclose(found, y, atol=1e-4)
 
 
 def test_dropout_in_training_only(generator, hidden):
-  model, variables, topics, table = generator
-  arguments = table[random_tokens(7, B, T)], EVERYTHING, topics
+  model, variables, topics = generator
+  arguments = random_tokens(7, B, T), EVERYTHING, topics
   rngs = {"dropout": jax.random.key(0)}
   train = lambda *args: model.apply(variables, *args, train=True, rngs=rngs)
   assert not np.allclose(jax.jit(train)(*arguments), hidden(*arguments))
 
 
 def test_more_tokens_than_positions_are_refused(generator, hidden):
-  _, _, topics, table = generator
+  *_, topics = generator
   message = r"7 tokens.*generator.max_length=6"
   with pytest.raises(ValueError, match=message):
     start(generator, N, T + 1)
-  words = table[random_tokens(8, B, T + 1)]
+  tokens = random_tokens(8, B, T + 1)
   with pytest.raises(ValueError, match=message):
-    hidden(words, jnp.ones((B, T + 1), bool), topics)
+    hidden(tokens, jnp.ones((B, T + 1), bool), topics)

@@ -125,7 +125,7 @@ def test_dropout_acts_in_training_only(encoder, variables, apply, words, mask):
 
 def test_a_text_of_too_many_tokens_is_named(encoder, variables):
   words = jnp.zeros((1, 10, WIDTH))
-  with pytest.raises(ValueError, match=r"history of 10 tokens .*max_length=9"):
+  with pytest.raises(ValueError, match=r"text of 10 tokens .*max_length=9"):
     encoder.apply(variables, words, jnp.ones((1, 10), bool))
 
 
