@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,30 +21,25 @@ class Films(Examples):
     return loader.ids(index, record) | {"image": image, "view": np.int32(view)}
 
 
-class Cases(Examples):
-  """Examples of one study each, with up to `max_films` of its films (spec eir 2.7).
+class Texts(Examples):
+  """Examples of one study each, by what is written of it.
 
-  Films of different views come first, in the order of `views`; where there are fewer
-  than asked for, `image` is zero, `view` ABSENT and `has_view` false. `edit` changes
-  records, as in `Studies`; then `encode` makes arrays of that of the first film, and
-  `graph_of` of the study's id.
+  `edit` changes records, as in `Studies`; then `encode` makes arrays of that of the
+  study's first film.
   """
 
   def __init__(
     self,
     source: Sequence[Record],
     encode: Encode,
-    graph_of: Callable[[str], dict[str, np.ndarray]],
     *,
     image_size: int,
     views: Sequence[str],
-    max_films: int,
     edit: Edit | None = None,
     in_memory: bool = False,
   ):
     super().__init__(source, image_size=image_size, views=views, in_memory=in_memory)
-    self._encode, self._graph_of, self._edit = encode, graph_of, edit
-    self._max_films = max_films
+    self._encode, self._edit = encode, edit
     self._films = list(studies(source).values())
 
   def __len__(self) -> int:
@@ -53,12 +49,38 @@ class Cases(Examples):
     return self._films[index][0]
 
   def _example(self, index: int) -> dict[str, np.ndarray]:
+    record = self._record(self.first_film(index))
+    return loader.ids(index, record) | self._encode(record)
+
+  def _record(self, place: int) -> Record:
+    record = loader.with_report(parse(self._source, place))
+    return record if self._edit is None else self._edit(place, record)
+
+
+class Cases(Texts):
+  """As `Texts`, with a graph and up to `max_films` of the study's films (spec eir 2.7).
+
+  Films of different views come first, in the order of `views`; where there are fewer
+  than asked for, `image` is zero, `view` ABSENT and `has_view` false. `graph_of` makes
+  arrays of the study's id.
+  """
+
+  def __init__(
+    self,
+    source: Sequence[Record],
+    encode: Encode,
+    graph_of: Callable[[str], dict[str, np.ndarray]],
+    *,
+    max_films: int,
+    **options: Any,
+  ):
+    super().__init__(source, encode, **options)
+    self._graph_of, self._max_films = graph_of, max_films
+
+  def _example(self, index: int) -> dict[str, np.ndarray]:
     places = self._films[index]
-    records = [parse(self._source, place) for place in places]
-    record = loader.with_report(records[0])
-    if self._edit is not None:
-      records = [self._edit(*both) for both in zip(places, records)]
-      record = records[0]
+    records = [self._record(place) for place in places]
+    record = records[0]
     films = _chosen([self._film(*both) for both in zip(places, records)])
     films = films[: self._max_films]
     missing = self._max_films - len(films)

@@ -8,7 +8,7 @@ id) alone. A part that is missing stays so; nothing is invented in its place.
 import collections
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,9 @@ class Intervention:
 
   edit: Edit
   applies: np.ndarray  # (n,) bool
+  # From a study, those like it (the nearest first) and what grows a graph of such to
+  # another graph; None: as it grows.
+  graph: Callable[[str, Sequence[str], Any], Any] | None = None
 
 
 def without(parts: Collection[str]) -> Edit:
@@ -200,6 +203,14 @@ def swapped_image(meta: Meta, source: Sequence[Any]) -> Intervention:
     return record | {"image": loader.parse(source, others[index])["image"]}
 
   return Intervention(edit, np.array([i in others for i in range(len(meta))], bool))
+
+
+def other_graph(
+  meta: Meta, change: Callable[[str, Sequence[str], Any], Any]
+) -> Intervention:
+  """Other graphs, by `change`; the records stay."""
+  same = lambda index, record: record
+  return Intervention(same, np.ones(len(meta), bool), change)
 
 
 def _replace(meta: Meta, changes: Sequence[Mapping[str, Any]]) -> Intervention:

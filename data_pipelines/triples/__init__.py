@@ -1,6 +1,6 @@
 """What a report says as triples: entities, and what one says of another."""
 
-from data_pipelines.triples.corpus import RULES, of_reports
+from data_pipelines.triples.corpus import RULES, from_bytes, of_reports, to_bytes
 from data_pipelines.triples.entities import RELATIONS, Triple, triples_of
 from data_pipelines.triples.radgraph import load_radgraph
 from data_pipelines.triples.rules import annotate, extract
@@ -11,7 +11,9 @@ __all__ = [
   "Triple",
   "annotate",
   "extract",
+  "from_bytes",
   "load_radgraph",
   "of_reports",
+  "to_bytes",
   "triples_of",
 ]

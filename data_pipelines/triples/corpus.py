@@ -1,7 +1,11 @@
 """The triples of many reports, by rule or from a file of annotations."""
 
+import dataclasses
+import gzip
+import json
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 
 from data_pipelines.triples.entities import Triple
 from data_pipelines.triples.radgraph import load_radgraph
@@ -31,3 +35,19 @@ def of_reports(
       f"{next(iter(reports))!r}"
     )
   return {study: annotated.get(study, ()) for study in reports}, missing
+
+
+def to_bytes(found: Mapping[str, Sequence[Triple]]) -> bytes:
+  """The triples of studies as a file of ours, the same bytes for the same triples."""
+  rows = {study: [*map(dataclasses.astuple, said)] for study, said in found.items()}
+  text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+  return gzip.compress(text.encode(), mtime=0)
+
+
+def from_bytes(data: bytes) -> dict[str, tuple[Triple, ...]]:
+  """What `to_bytes` gave; raises ValueError for anything else."""
+  try:
+    found = json.loads(gzip.decompress(data))
+    return {study: tuple(Triple(*row) for row in rows) for study, rows in found.items()}
+  except (OSError, EOFError, zlib.error, AttributeError, TypeError) as error:
+    raise ValueError(str(error) or type(error).__name__) from error

@@ -11,8 +11,10 @@ from data_pipelines.triples import (
   Triple,
   annotate,
   extract,
+  from_bytes,
   lexicon,
   of_reports,
+  to_bytes,
   triples_of,
 )
 
@@ -320,3 +322,14 @@ def test_reports_by_rule():
   found, missing = of_reports({"s1": "Small effusion.", "s2": ""}, RULES)
   assert found == {"s1": (Triple("small", "modify", "effusion"),), "s2": ()}
   assert missing == 0
+
+
+def test_triples_come_back_from_their_file():
+  found, _ = of_reports({"s2": "Small left pleural effusion.", "s1": ""})
+  data = to_bytes(found)
+  assert from_bytes(data) == found
+  assert [*from_bytes(data)] == ["s2", "s1"]
+  assert to_bytes(from_bytes(data)) == data
+  for damaged in (data[:-3], b"", data.replace(data[:2], b"xx"), to_bytes({})[:5]):
+    with pytest.raises(ValueError, match=r"\w"):
+      from_bytes(damaged)
