@@ -34,11 +34,11 @@ def get_config(variants: str = "thorax") -> ml_collections.ConfigDict:
 
 
 def thorax() -> ml_collections.ConfigDict:
-  """A quarter of an hour on two cores; the paper's design, its sizes divided by 4."""
+  """For two cores; the paper's design, its sizes divided by 4."""
   config = ml_collections.ConfigDict()
   config.paper = "eir"
   config.seed = 0
-  config.stages = ("pretrain", "retrieve", "classify")
+  config.stages = ("pretrain", "interpret", "retrieve", "write", "refine")
 
   config.data = dict(
     name="thorax/default",
@@ -48,11 +48,11 @@ def thorax() -> ml_collections.ConfigDict:
     data_dir=placeholder(str),  # None: as tfds decides.
     skip_damaged=False,
     in_memory=True,
-    without=(),  # Of "prior" and "context", what the model never sees.
+    without=("prior",),  # Of it and "context", what the model never sees.
   )
   config.tokenizer = dict(name="unigram", vocab_size=1000, words=900)
   # Of a history that is not there nothing is read; published are its two end tokens.
-  config.text = dict(history_length=64, mask_missing=True)
+  config.text = dict(history_length=64, report_length=96, mask_missing=True)
   config.graph = dict(
     triples="rules",  # Or a file of RadGraph's JSON.
     neighbours=3,  # Of which the reports are read; 0: the base graph alone.
@@ -135,16 +135,35 @@ def thorax() -> ml_collections.ConfigDict:
     ),
   )
   config.retrieve = dict(objective="retrieval", count=10, batch_size=256)
-  config.classify = dict(
-    objective="classification",
-    num_epochs=2,
+  teach = dict(
     batch_size=32,
     accumulation=1,
     early_stop=15,
     select_on="validation",
-    optim=_optim(
-      name="adamw", learning_rate=1e-3, warmup_steps=50, momentum=0.9, weight_decay=0.01
-    ),
+  )
+  optim = dict(name="adamw", momentum=0.9, weight_decay=0.01)
+  config.interpret = dict(
+    teach,
+    objective="interpretation",
+    num_epochs=2,
+    optim=_optim(**optim, learning_rate=1e-3, warmup_steps=50),
+  )
+  config.write = dict(
+    teach,
+    objective="reporting",
+    num_epochs=4,
+    weights=dict(generator=1.0, classifier=1.0),
+    optim=_optim(**optim, learning_rate=1e-3, warmup_steps=50),
+  )
+  config.refine = dict(
+    teach,
+    objective="review",
+    num_epochs=1,
+    weights=dict(generator=1.0, classifier=1.0, interpreter=1.0),
+    optim=_optim(**optim, learning_rate=1e-4, warmup_steps=0, frozen=("interpreter",)),
+  )
+  config.decode = dict(
+    num_beams=1, length_penalty=1.0, batch_size=64, cut_references=False
   )
   config.log_every = 20
   config.checkpoint = dict(every=500, keep=2)
@@ -175,14 +194,16 @@ def lengthen(config: ml_collections.ConfigDict) -> None:
   """Three times the data, and longer on all of it."""
   config.data.name = "thorax/long"
   config.pretrain.num_epochs = 3
-  config.classify.num_epochs = 3
+  config.interpret.num_epochs = 4
+  config.write.num_epochs = 10
+  config.refine.num_epochs = 2
 
 
 def mimic_cxr() -> ml_collections.ConfigDict:
   """The paper's size (spec eir 8.1), its switches as we think right."""
   config = thorax()
   config.data.update(name="mimic_cxr", image_size=256, in_memory=False)
-  config.text.history_length = 128
+  config.text.update(history_length=128, report_length=256)
   config.pretrained.kind = "torchvision"
 
   width = 256
@@ -195,14 +216,19 @@ def mimic_cxr() -> ml_collections.ConfigDict:
   config.model.graph.update(encoder, mlp_dim=4 * width)
   config.model.aggregation.update(encoder)
   config.model.aggregation.cross_modal.mlp_dim = 4 * width
+  config.model.generator.update(num_layers=12, mlp_dim=width, max_length=1000)
+  config.model.interpreter.update(encoder, mlp_dim=width, max_length=1000)
 
   config.pretrain.update(num_epochs=120)
   config.pretrain.contrast.update(queue=16384, momentum=0.999)
   config.pretrain.optim.update(learning_rate=0.015, warmup_steps=5000)
-  config.classify.update(num_epochs=50, batch_size=8)
-  config.classify.optim.update(
-    schedule="steps", milestones=(0.5,), learning_rate=3e-4, warmup_steps=0
-  )
+  rates = dict(interpret=(20, 5e-4), write=(50, 3e-4), refine=(50, 3e-6))
+  for name, (num_epochs, rate) in rates.items():
+    config[name].update(num_epochs=num_epochs, batch_size=8)
+    config[name].optim.update(
+      schedule="steps", milestones=(0.5,), learning_rate=rate, warmup_steps=0
+    )
+  config.decode.update(num_beams=3, batch_size=16)
   config.log_every = 50
   config.checkpoint.every = 1000
   return config
@@ -216,7 +242,8 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.pretrain.batch_size = 32
   config.pretrain.contrast.queue = 256
   config.pretrain.optim.update(warmup_steps=2, learning_rate=0.075)
-  config.classify.optim.warmup_steps = 2
+  for name in ("interpret", "write"):
+    config[name].optim.warmup_steps = 2
   config.log_every = 5
   config.checkpoint.every = 10
 
@@ -236,5 +263,7 @@ def publish(config: ml_collections.ConfigDict) -> None:
   )
   config.graph.drop_absent = False
   config.text.mask_missing = False
-  for name in ("pretrain", "classify"):
+  config.model.reading = "residual"
+  config.decode.update(num_beams=1, cut_references=True)
+  for name in ("pretrain", "interpret", "write", "refine"):
     config[name].optim.update(decay_all=True, grad_clip=0.0)

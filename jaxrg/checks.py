@@ -36,8 +36,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_recipe(config, name)
     sharding.check_rows(config[name].batch_size, mesh, f"{name}.batch_size")
   _known("tokenizer.name", config.tokenizer.name, TOKENIZERS[config.paper])
+  sharding.check_rows(config.decode.batch_size, mesh, "decode.batch_size")
   if config.paper == "priorrg":
-    sharding.check_rows(config.decode.batch_size, mesh, "decode.batch_size")
     if config.tokenizer.name == "gpt2":
       check_vocabulary(config, Tokenizer.gpt2())
   else:
@@ -73,8 +73,11 @@ def check_model(config: ml_collections.ConfigDict) -> None:
 def _text_lengths(config: ml_collections.ConfigDict) -> dict[str, int]:
   """Of each part that reads text, how many tokens it may be given."""
   if config.paper == "eir":
-    length = config.text.history_length
-    return {"history": length} if config.model.use_text else {}
+    report = config.text.report_length
+    lengths = {"generator": report, "interpreter": report}
+    if config.model.use_text:
+      lengths["history"] = config.text.history_length
+    return lengths
   contexts = [config[name].context_length for name in config.stages]
   return {
     "text": max(*config.text.values(), *contexts),
@@ -181,11 +184,17 @@ def _check_momentum(recipe: ml_collections.ConfigDict, name: str) -> None:
 def _check_eir(config: ml_collections.ConfigDict) -> None:
   """What of EIR's data, graphs and topics cannot be."""
   _at_least("data.max_films", config.data.max_films, 1)
-  _at_least("text.history_length", config.text.history_length, 2)
+  for key in ("history_length", "report_length"):
+    _at_least(f"text.{key}", config.text[key], 2)
   topics.check(config.model.num_topics, config.model.num_states)
+  if not 0 <= (threshold := config.model.threshold) <= 1:
+    raise ValueError(f"config.model.threshold={threshold} is no probability.")
+  _check_interpreter(config)
   everywhere = sharding.make_mesh((-1, 1, 1))
   for name in config.stages:
-    if config[name].objective in ("retrieval", "classification"):
+    if (
+      config[name].objective == "retrieval" or config[name].objective in inputs.REPORTS
+    ):
       sharding.check_rows(config[name].batch_size, everywhere, f"{name}.batch_size")
   if config.model.use_graph:
     _check_graph(config)
@@ -195,6 +204,18 @@ def _check_eir(config: ml_collections.ConfigDict) -> None:
       f"config.model.head.width={width}, but neighbours are found by at most "
       f"{retrieval.WIDEST} numbers a film."
     )
+
+
+def _check_interpreter(config: ml_collections.ConfigDict) -> None:
+  """A critic that has learnt nothing would teach nothing."""
+  learnt = bool(config.init_from)
+  for name in config.stages:
+    learnt |= config[name].objective == "interpretation"
+    if config[name].objective == "review" and not learnt:
+      raise ValueError(
+        f"config.stages: {name} has no interpreter to learn from; put the interpret "
+        "stage before it, or name an export as config.init_from."
+      )
 
 
 def _finds_neighbours(config: ml_collections.ConfigDict) -> bool:

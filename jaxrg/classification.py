@@ -1,75 +1,28 @@
-"""How well an export tells the states of topics: a split classified and scored."""
+"""How well the states of topics are told: scores, and the threshold to decide by."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
-from etils import epath
 
-from data_pipelines import datasets, loader
 from data_pipelines.topics import LABELS
-from jaxrg import exports, inference, inputs, sharding
-from jaxrg.metrics import auc, intervals, predictions
+from jaxrg.metrics import auc, intervals
 from jaxrg.metrics.tables import number
 
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # Of spec eir 6.2.
 
-def evaluate(
-  directory: epath.PathLike,
-  split: str,
-  out: epath.Path,
-  *,
-  data_dir: str | None = None,
-) -> str:
-  """Writes the scores of a split to `out / metrics.json`; their table.
 
-  Raises FileNotFoundError or ValueError where the export is none of a classifier.
+def best_threshold(present: np.ndarray, truth: np.ndarray) -> float:
+  """The one of THRESHOLDS with the highest micro-F1, of probabilities (n topics).
+
+  Of equal ones the lowest.
   """
-  mesh = sharding.make_mesh((-1, 1, 1))
-  with jax.set_mesh(mesh), nn.logical_axis_rules(sharding.AXIS_RULES):
-    export = exports.read(directory, mesh)
-    config = export.config
-    load = lambda name: datasets.load(
-      config.data.name, name, data_dir or config.data.data_dir
-    )
-    name = export.stage
-    source = load(split)
-    read = inputs.reader(
-      config, name, export.tokenizer, load("train"), epath.Path(directory)
-    )
-    cases = read(source)
-    batches = loader.eval_batches(
-      cases,
-      batch_size=config[name].batch_size,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
-    classify = make_classify(export.model)
-    present, states = inference.collect(
-      lambda rows: (classify(export.variables, rows), rows["states"]), batches, mesh
-    )
-  patients = [
-    loader.parse(source, cases.first_film(i))["patient_id"] for i in range(len(cases))
-  ]
-  names = inputs.eir.read_topics(epath.Path(directory)).names
-  scores = score(present, is_present(states), patients, names)
-  if jax.process_index() == 0:
-    out.mkdir(parents=True, exist_ok=True)
-    predictions.write_private(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
-  return table(scores)
 
+  def f1(threshold):
+    said = present > threshold
+    return 2 * (said & truth).sum() / max(1, said.sum() + truth.sum())
 
-def make_classify(model: nn.Module):
-  """The jitted `(variables, batch) -> (b n)`: how likely each topic is present."""
-
-  def classify(variables, batch):
-    probs = jnp.exp(model.apply(variables, batch))
-    return jnp.sum(probs[..., 1:3], axis=-1)  # Present, and of four states, uncertain.
-
-  return jax.jit(classify)
+  return max(THRESHOLDS, key=f1)
 
 
 def is_present(states: np.ndarray) -> np.ndarray:

@@ -1,15 +1,15 @@
-r"""Decodes and scores a split from an export; of EIR, classifies and scores it.
+r"""Decodes and scores a split from an export.
 
   python -m jaxrg.evaluate --checkpoint=runs/priorrg-thorax/export [--split=test]
 
 Writes predictions.jsonl, metrics.json and report.html, by default to the folder
-`eval` beside the export; of EIR, which writes no reports yet, metrics.json alone.
+`eval` beside the export.
 """
 
 from absl import app, flags
 from etils import epath
 
-from jaxrg import classification, cli, evaluation, exports
+from jaxrg import cli, evaluation
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The export to evaluate.")
 _SPLIT = flags.DEFINE_string("split", "test", "The split to decode.")
@@ -32,12 +32,6 @@ def main(argv):
   # The training run's own evaluation is of `test`, and keeps its name.
   name = "eval" if _SPLIT.value == "test" else f"eval_{_SPLIT.value}"
   out = epath.Path(_OUT.value or directory.parent / name).resolve()
-  if exports.paper(directory) == "eir":
-    text = classification.evaluate(
-      directory, _SPLIT.value, out, data_dir=_DATA_DIR.value
-    )
-    print(f"{text}\n\nscores: {out / 'metrics.json'}")
-    return
   text = evaluation.evaluate(
     directory,
     _SPLIT.value,

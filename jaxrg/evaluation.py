@@ -1,15 +1,22 @@
 """Decodes a split from an export, scores it, and writes the page."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 
 from data_pipelines import datasets, findings, interventions, loader, records
-from jaxrg import report, tokenizers, writer
-from jaxrg.metrics import baselines, clinical, predictions, scoring, tables
+from jaxrg import classification, inputs, report, writer
+from jaxrg.metrics import (
+  baselines,
+  clinical,
+  consistency,
+  predictions,
+  scoring,
+  tables,
+)
 from jaxrg.metrics.protocols import Truncation
 from jaxrg.tokenizers import Tokenizer
 
@@ -30,32 +37,50 @@ def evaluate(
   `metrics.json` comes last: where it is, the evaluation is whole.
   """
   system = writer.Writer(directory, split, data_dir=data_dir, num_beams=num_beams)
-  config, meta, source = system.config, system.meta, system.source
+  config, meta = system.config, system.meta
   rows = system.write()
   runs = {TRUE: rows}
   if any(row["has_prior"] for row in rows) and "prior" not in config.data.without:
     other = interventions.other_patients_prior(meta)
     none = interventions.without(("prior",))
     runs |= {OTHER: system.write(other.edit), NONE: system.write(none)}
+  topics = _topics(system, rows, directory) if config.paper == "eir" else None
   if jax.process_index() != 0:
     return ""
   out.mkdir(parents=True, exist_ok=True)
   predictions.write(out / "predictions.jsonl", rows)
-  truncation = _truncation(config, system.export.tokenizer)
   train = datasets.load(config.data.name, "train", data_dir or config.data.data_dir)
-  scores = _score(rows, runs, source, train, out, config, include_text, truncation)
+  scores = _score(system, rows, runs, topics, train, out, include_text)
   views = [record["view"] for record in meta]
   if unknown := [view for view in views if view and view not in config.data.views]:
     print(records.unknown_views(unknown))
   return scores
 
 
-def _score(rows, runs, source, train, out, config, include_text, truncation) -> str:
+def _topics(
+  system: writer.Writer, rows: Sequence[Mapping], directory: epath.PathLike
+) -> dict[str, Any]:
+  """How well the classifier tells what is written from, and whether it is written."""
+  present, states = system.classify()
+  names = inputs.eir.read_topics(epath.Path(directory)).names
+  patients = [row["patient_id"] for row in rows]
+  truth = classification.is_present(states)
+  decided = present > system.config.model.threshold
+  decided = decided[:, [names.index(label) for label in records.LABELS]]
+  texts = [row["prediction"] for row in rows]
+  return classification.score(present, truth, patients, names) | {
+    "consistency": consistency.score(decided, texts, patients)
+  }
+
+
+def _score(system, rows, runs, topics, train, out, include_text) -> str:
   """Scores the rows beside the baselines; writes the page and metrics.json."""
+  config, source = system.config, system.source
+  truncation = _truncation(config, system.export.tokenizer)
   seen = list(loader.parse_all(train, skip_damaged=config.data.skip_damaged))
   library = baselines.thumbnails(record["image"] for record in seen)
   queries = baselines.thumbnails(
-    loader.parse(source, i)["image"] for i in range(len(source))
+    loader.parse(source, at)["image"] for at in system.places
   )
   nearest = [seen[i]["findings"] for i in baselines.nearest(queries, library)]
   common = baselines.most_common_report([record["findings"] for record in seen])
@@ -79,20 +104,27 @@ def _score(rows, runs, source, train, out, config, include_text, truncation) -> 
     rows,
     metrics,
     include_text=include_text,
-    records=_for_page(source) if include_text else None,
+    records=_for_page(source, system.places) if include_text else None,
     baselines=beside,
     priors=priors,
     title=f"{config.paper} on {config.data.name}",
     notes=[f"The model never sees: {', '.join(gone)}."] if gone else (),
   )
   scores = {"metrics": metrics, "baselines": beside, "priors": priors}
+  if topics is not None:
+    scores["topics"] = topics
   predictions.write_private(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
   return table(scores)
 
 
 def table(scores: Mapping[str, Any]) -> str:
   """The score table of what `metrics.json` holds."""
-  return tables.text(scores["metrics"], scores["baselines"], scores["priors"])
+  text = tables.text(scores["metrics"], scores["baselines"], scores["priors"])
+  if "topics" in scores:
+    topics = scores["topics"]
+    agreement = tables.render(consistency.table(topics["consistency"]))
+    text += f"\n\n{classification.table(topics)}\n\n{agreement}"
+  return text
 
 
 def _truncation(config: Any, tokenizer: Tokenizer) -> Truncation | None:
@@ -102,17 +134,17 @@ def _truncation(config: Any, tokenizer: Tokenizer) -> Truncation | None:
   length = config.text.report_length
 
   def cut(findings: str) -> str:
-    ids, _ = tokenizer.encode(tokenizers.reference(findings), length)
+    ids, _ = tokenizer.encode(inputs.reference(config, findings), length)
     return tokenizer.decode(ids)
 
   return Truncation(cut, f"cut to {length} tokens")
 
 
-def _for_page(source: Sequence[Any]) -> dict[str, dict]:
+def _for_page(source: Sequence[Any], places: Iterable[int]) -> dict[str, dict]:
   """What the page shows of each study, by id."""
   shown = {}
-  for i in range(len(source)):
-    record = loader.parse(source, i)
+  for at in places:
+    record = loader.parse(source, at)
     shown[record["id"]] = {
       name: record[name]
       for name in ("image", "view", "study_time", "indication", "history")

@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from data_pipelines import familiarity, loader, records
-from jaxrg import checkpoint, cli, files, inputs, models, sharding
+from jaxrg import checkpoint, cli, files, inputs, models, objectives, sharding
 from jaxrg.tokenizers import Tokenizer
 
 FILMS = 1000  # Enough for the familiarity of a data set.
@@ -61,11 +61,12 @@ def write(
 
 
 def read(
-  directory: epath.PathLike, mesh: Mesh | None = None, method: str = "__call__"
+  directory: epath.PathLike, mesh: Mesh | None = None, method: str | None = None
 ) -> Export:
   """Reads an export for a method of its model; on a mesh, every array in its place.
 
-  Raises FileNotFoundError or ValueError, naming the folder, where it is none.
+  By default the method is what its stage was trained for, if that can write. Raises
+  FileNotFoundError or ValueError, naming the folder, where it is none.
   """
   directory = epath.Path(directory)
   facts = checkpoint.load_config(directory)
@@ -75,6 +76,7 @@ def read(
     model = models.build(config.model)
     if missing := {"views", "without"} - set(config.data):
       raise KeyError(f"config.data.{min(missing)}")
+    method = method or _writing(config[stage].objective)
   except (KeyError, AttributeError, TypeError) as error:
     raise ValueError(
       f"{directory / 'config.json'} fits no model here: {error}"
@@ -88,8 +90,7 @@ def read(
   try:
     variables = checkpoint.load_variables(directory, abstract)
   except (ValueError, KeyError) as error:
-    does = "generate" if config.paper == "priorrg" else "classify"
-    purpose = does if method == "__call__" else method
+    purpose = "generate" if method in ("__call__", "review") else method
     raise ValueError(
       f"{directory} cannot {purpose}: stage {stage!r} exported it, or another "
       f"config did ({checkpoint.reason(error)})."
@@ -107,13 +108,9 @@ def paper(directory: epath.PathLike) -> str:
     raise ValueError(f"{path} fits no model here: {error}") from None
 
 
-def require_writer(directory: epath.PathLike) -> None:
-  """Raises ValueError where an export is of a system that writes no reports."""
-  if paper(directory) == "eir":
-    raise ValueError(
-      f"{directory} writes no reports: EIR's stages end, so far, with a classifier of "
-      "topics (python -m jaxrg.evaluate scores it)."
-    )
+def _writing(objective: str) -> str:
+  """The method whose parameters an export of a stage has, if it can write at all."""
+  return objectives.METHODS[objective] if objective in inputs.WRITES else "__call__"
 
 
 def read_familiarity(directory: epath.PathLike) -> familiarity.Statistics | None:

@@ -70,6 +70,8 @@ def main(argv):
       "no report was written, because the picture was refused; --force writes one."
     )
   print(report.findings)
+  if report.evidence is not None:
+    print(f"\n{report.evidence}", file=sys.stderr)
   print(f"\n{report.caution}", file=sys.stderr)
 
 

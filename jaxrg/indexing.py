@@ -8,7 +8,16 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from jaxrg import checkpoint, embedding, exports, neighbours, retrieval, sharding
+from jaxrg import (
+  checkpoint,
+  embedding,
+  exports,
+  files,
+  neighbours,
+  retrieval,
+  retriever,
+  sharding,
+)
 from jaxrg.embedding import Embedded
 
 SPLITS = (neighbours.CORPUS, "validation", "test")
@@ -23,16 +32,19 @@ def build(
   splits: Sequence[str] = SPLITS,
   data_name: str | None = None,
   data_dir: str | None = None,
+  retriever_out: epath.PathLike | None = None,
 ) -> str:
   """Writes the `k` neighbours of every study of a data set, the export's, to `out`.
 
-  Returns what was done, in a few lines. Raises FileNotFoundError or ValueError where
-  the export has no image encoder (spec eir 4.4).
+  And to `retriever_out` what finds those of a new film. Returns what was done, in a
+  few lines. Raises FileNotFoundError or ValueError where the export has no image
+  encoder (spec eir 4.4).
   """
   mesh = sharding.make_mesh((-1, 1, 1))
   if exports.paper(directory) != "eir":
     raise ValueError(f"{directory} is no export of EIR's, and embeds no images.")
-  encoder = checksum(directory)
+  variables = checkpoint.load_arrays(directory)
+  encoder = neighbours.checksum(variables)
   export = exports.read(directory, mesh, method="embed")
   data_name = data_name or export.config.data.name
   began = time.perf_counter()
@@ -50,7 +62,10 @@ def build(
   middle = time.perf_counter()
   found = make(embedded, k=k, encoder=encoder, data_name=data_name, mesh=mesh)
   end = time.perf_counter()
+  corpus = embedded[neighbours.CORPUS]
   if jax.process_index() == 0:
+    if retriever_out is not None:
+      files.write(retriever_out, retriever.make(variables, corpus).to_bytes())
     found.write(out)
   sharding.wait("neighbours written")
   return _told(found, middle - began, end - middle)

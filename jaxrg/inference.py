@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrg import decode, losses, sharding
+from jaxrg.models.eir import presence
 from jaxrg.tokenizers import Tokenizer
 
 
@@ -77,6 +78,25 @@ def make_embed(
     return losses.unit(image), losses.unit(report)
 
   return jax.jit(embed)
+
+
+def make_classify(
+  model: nn.Module,
+) -> Callable[[Any, Mapping[str, jax.Array]], jax.Array]:
+  """The jitted `(variables, batch) -> (b n)`: how likely each topic is present."""
+  classify = lambda m, batch: presence(m.classify(batch))
+  return jax.jit(lambda *inputs: model.apply(*inputs, method=classify))
+
+
+def classify_all(
+  classify: Callable,
+  variables: Any,
+  batches: Iterable[Mapping[str, np.ndarray]],
+  mesh: Mesh,
+) -> tuple[np.ndarray, np.ndarray]:
+  """How likely each topic is present, and its true state (n topics), study by study."""
+  told = lambda rows: (classify(variables, rows), rows["states"])
+  return collect(told, batches, mesh)
 
 
 def embed_all(

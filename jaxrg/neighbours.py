@@ -98,13 +98,13 @@ def read(
   encoder: str | None = None,
   data_name: str | None = None,
   splits: Collection[str] = (),
-  k: int | None = None,
+  least: int = 0,
 ) -> Neighbours:
-  """What was written, cut to the best `k`.
+  """What was written.
 
   Raises FileNotFoundError where there is none; ValueError where it is damaged, is not
   of the `encoder` (a checksum) or data set that are given, lacks one of the `splits`,
-  or has fewer than `k` neighbours a study.
+  or has room for fewer than `least` neighbours a study.
   """
   path = epath.Path(path)
   if not path.exists():
@@ -128,18 +128,12 @@ def read(
       f"{path} lacks the split {', '.join(missing)}; it has "
       f"{', '.join(found.splits)}: {ANEW}."
     )
-  if k is None:
-    return found
-  if k > found.k:
+  if least > found.k:
     raise ValueError(
-      f"{path} holds {found.k} neighbours of a study, and {k} are asked for; {ANEW} "
-      f"--k={k}."
+      f"{path} holds {found.k} neighbours of a study, and {least} are asked for; "
+      f"{ANEW} --k={least}."
     )
-  cut = {
-    name: Found(part.study_ids, part.indices[:, :k], part.scores[:, :k])
-    for name, part in found.splits.items()
-  }
-  return dataclasses.replace(found, splits=cut)
+  return found
 
 
 def _parse(data: bytes) -> Neighbours:

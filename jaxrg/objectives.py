@@ -5,7 +5,7 @@ metrics))`. It is all that the train step knows of a model or a paper. Without a
 key it is an evaluation: no dropout, running statistics, rows weighted by `valid`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -62,28 +62,57 @@ def generation(model: nn.Module) -> Objective:
 
   def objective(params, extra, batch, key):
     logits, extra = _apply(model, params, extra, batch, key, "__call__")
-    weights = batch["tokens_mask"][:, 1:]
-    if "valid" in batch:
-      weights = weights & batch["valid"][:, None]
-    labels = batch["tokens"][:, 1:]
-    right = (jnp.argmax(logits, axis=-1) == labels) & weights
-    accuracy = right.sum() / jnp.maximum(weights.sum(), 1)
-    loss = losses.next_token(logits, labels, weights)
+    loss, accuracy = _next_token(logits, batch)
     return loss, (extra, {"token_accuracy": accuracy})
 
   return objective
 
 
-def classification(model: nn.Module) -> Objective:
-  """Name the state of every topic (spec eir 6.2)."""
+def interpretation(model: nn.Module) -> Objective:
+  """Tell from a report the state of every topic (spec eir 6.6, stage 0)."""
 
   def objective(params, extra, batch, key):
-    log_probs, extra = _apply(model, params, extra, batch, key, "__call__")
-    weights = batch.get("valid", jnp.ones(len(log_probs), bool))
-    loss = losses.states(log_probs, batch["states"], weights)
-    return loss, (extra, {})
+    log_probs, extra = _apply(model, params, extra, batch, key, "interpret")
+    return _states(log_probs, batch), (extra, {})
 
   return objective
+
+
+def reporting(model: nn.Module, weights: Mapping[str, float]) -> Objective:
+  """Write the report, and tell the state of every topic (spec eir 6.5).
+
+  `weights` are those of the losses of the `generator`, the `classifier` and, if it is
+  among them, the `interpreter`, which reads the states again from what was written.
+  """
+  method = "review" if "interpreter" in weights else "__call__"
+
+  def objective(params, extra, batch, key):
+    output, extra = _apply(model, params, extra, batch, key, method)
+    logits, *readings = output
+    loss, accuracy = _next_token(logits, batch)
+    parts = {"generator": loss}
+    for name, log_probs in zip(("classifier", "interpreter"), readings):
+      parts[name] = _states(log_probs, batch)
+    metrics = {f"{name}_loss": loss for name, loss in parts.items()}
+    loss = sum(weights[name] * loss for name, loss in parts.items())
+    return loss, (extra, metrics | {"token_accuracy": accuracy})
+
+  return objective
+
+
+def _next_token(logits: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:
+  """The mean loss of a report's words, and how many were likeliest of all."""
+  weights, labels = batch["tokens_mask"][:, 1:], batch["tokens"][:, 1:]
+  if "valid" in batch:
+    weights = weights & batch["valid"][:, None]
+  right = (jnp.argmax(logits, axis=-1) == labels) & weights
+  accuracy = right.sum() / jnp.maximum(weights.sum(), 1)
+  return losses.next_token(logits, labels, weights), accuracy
+
+
+def _states(log_probs: jax.Array, batch: Any) -> jax.Array:
+  valid = batch.get("valid", jnp.ones(len(log_probs), bool))
+  return losses.states(log_probs, batch["states"], valid)
 
 
 def augmented(
@@ -106,7 +135,13 @@ METHODS = {
   "contrastive": "contrast",
   "generation": "__call__",
   "momentum": "embed",
-  "classification": "__call__",
+  "interpretation": "interpret",
+  "reporting": "__call__",
+  "review": "review",
 }
-# Parts that the stage before has trained and that the objective does not need.
-UNUSED = {"classification": ("head",)}
+# Parts that stages before have trained and that the objective does not need.
+UNUSED = {
+  "interpretation": ("vision", "head"),
+  "reporting": ("head", "interpreter"),
+  "review": ("head",),
+}

@@ -2,13 +2,16 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
+from etils import epath
 
-from data_pipelines import familiarity, images, records
-from jaxrg import cli, exports, inference, inputs
+from data_pipelines import familiarity, graphs, images, records
+from data_pipelines.films import ABSENT
+from data_pipelines.loader import Record
+from jaxrg import cli, exports, inference, inputs, retriever
 
 NOT_COMPARED = (
   "NOT COMPARED: whether this is like the films that the model was trained on, nobody "
@@ -20,6 +23,20 @@ ONE_ANATOMY = (
 
 
 @dataclasses.dataclass(frozen=True)
+class Evidence:
+  """What a report was written from, besides the film and what was told."""
+
+  similar: tuple[tuple[str, float], ...]  # Training studies and how much, best first.
+  graph: graphs.Graph
+
+  def __str__(self) -> str:
+    known = ", ".join(f"{study} ({score:.2f})" for study, score in self.similar)
+    pairs = zip(self.graph.names, self.graph.added)
+    added = ", ".join(name for name, is_added in pairs if is_added)
+    return f"like: {known or 'none'}\nin their reports: {added or 'nothing more'}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
   """What was written, and what speaks against trusting it."""
 
@@ -27,6 +44,7 @@ class Report:
   judgements: Mapping[str, familiarity.Judgement]  # By file; none without statistics.
   caution: str
   warnings: tuple[str, ...] = ()  # What else is to be known of the films.
+  evidence: Evidence | None = None  # Of EIR's reports.
 
 
 class Reporter:
@@ -41,7 +59,6 @@ class Reporter:
     top_p: float = 1.0,
     seed: int = 0,
   ):
-    exports.require_writer(checkpoint)
     self._export = exports.read(checkpoint)
     self._statistics = exports.read_familiarity(checkpoint)
     config = self._export.config
@@ -57,7 +74,8 @@ class Reporter:
       top_p=top_p,
       seed=seed,
     )
-    self._encode = inputs.priorrg.make_encode(self._export.tokenizer, **config.text)
+    reads = {"priorrg": WithPrior, "eir": WithSimilar}[config.paper]
+    self._reads = reads(self._export, epath.Path(checkpoint))
 
   def report(
     self,
@@ -97,21 +115,14 @@ class Reporter:
         for (path, _), x in zip(films, pixels)
       }
     refused = any(j.verdict == familiarity.REFUSED for j in judgements.values())
-    findings = None
+    findings = evidence = None
     if force or not refused:
       views = [view or images.view(path) or "unk" for path, view in films]
       if unknown := [view for view in views if view not in known]:
         warnings.append(records.unknown_views(unknown))
-      rows = [np.int32(records.view_row(view, known)) for view in views]
-      example = {
-        "index": np.int32(0),
-        "image": pixels[0],
-        "view": rows[0],
-        "prior_image": pixels[-1] if prior else np.zeros_like(pixels[0]),
-        "prior_view": rows[-1],
-        "has_prior": np.bool_(bool(prior)),
-        **self._encode({"findings": "", "indication": indication, "history": history}),
-      }
+      rows = [records.view_row(view, known) for view in views]
+      record = {"findings": "", "indication": indication, "history": history}
+      example, evidence = self._reads(pixels, rows, record)
       batch = jax.tree.map(lambda x: np.asarray(x)[None], example)
       ids, _ = self._generate(self._export.variables, batch)
       findings = self._export.tokenizer.decode(np.asarray(ids)[0])
@@ -119,4 +130,60 @@ class Reporter:
     composed = records.is_composed(self._export.config.data.name)
     if composed and self._export.converted_from is None:
       caution = f"{caution} {ONE_ANATOMY}"
-    return Report(findings, judgements, caution, tuple(warnings))
+    return Report(findings, judgements, caution, tuple(warnings), evidence)
+
+
+class WithPrior:
+  """What PriorRG reads of a film, and of an earlier one where it is given."""
+
+  def __init__(self, export: exports.Export, folder: epath.Path):
+    self._encode = inputs.priorrg.make_encode(export.tokenizer, **export.config.text)
+
+  def __call__(
+    self, films: Sequence[np.ndarray], views: Sequence[int], record: Record
+  ) -> tuple[dict[str, np.ndarray], Evidence | None]:
+    has_prior = len(films) > 1
+    return {
+      "index": np.int32(0),
+      "image": films[0],
+      "view": np.int32(views[0]),
+      "prior_image": films[-1] if has_prior else np.zeros_like(films[0]),
+      "prior_view": np.int32(views[-1]),
+      "has_prior": np.bool_(has_prior),
+      **self._encode(record),
+    }, None
+
+
+class WithSimilar:
+  """What EIR reads of a film: the history, and the graph of the studies like it."""
+
+  def __init__(self, export: exports.Export, folder: epath.Path):
+    self._config = config = export.config
+    tokenizer = export.tokenizer
+    self._model = export.model
+    asked = inputs.eir.read_topics(folder)
+    self._encode = inputs.eir.make_encode(config, tokenizer, asked)
+    self._pad = inputs.eir.make_pad(config, tokenizer)
+    self._grow, self._retriever = inputs.eir.make_grow(config, folder), None
+    if inputs.eir.reads_neighbours(config):
+      self._retriever = retriever.read(folder / inputs.eir.RETRIEVER)
+
+  def __call__(
+    self, films: Sequence[np.ndarray], views: Sequence[int], record: Record
+  ) -> tuple[dict[str, np.ndarray], Evidence | None]:
+    count, similar = self._config.data.max_films, ()
+    image = np.zeros((count, *films[0].shape), np.uint8)
+    image[0] = films[0]
+    if self._retriever is not None:
+      found = self._retriever.similar(self._model, films[0], self._grow.count)
+      similar = tuple(found)
+    graph = self._grow([study for study, _ in similar])
+    unknown = np.full(len(records.LABELS), records.UNMENTIONED)
+    return {
+      "index": np.int32(0),
+      "image": image,
+      "view": np.int32([views[0]] + [ABSENT] * (count - 1)),
+      "has_view": np.arange(count) < 1,
+      **self._encode(record | {"labels": unknown}),
+      **self._pad(graph),
+    }, Evidence(similar, graph)

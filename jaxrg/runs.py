@@ -12,7 +12,6 @@ from data_pipelines import datasets, history, loader
 from jaxrg import (
   checkpoint,
   checks,
-  classification,
   evaluation,
   exports,
   files,
@@ -25,8 +24,6 @@ from jaxrg import (
 from jaxrg.tokenizers import Tokenizer
 from jaxrg.unigram import UnigramTokenizer
 
-# By which the last stage is judged, by its objective.
-SCORERS = {"generation": evaluation, "classification": classification}
 TEXTS = ("findings", "indication", "history")  # What a vocabulary is made of.
 
 
@@ -53,16 +50,16 @@ def run(
   claim(workdir, config)
   tokenizer = make_tokenizer(config, workdir, source)
   inputs.prepare(config, workdir, source)
-  given, before = _given_export(config, tokenizer, workdir), None
+  given, before = _given_export(config, tokenizer, workdir), []
   for name in config.stages:
     if given and name == (stage or config.stages[0]):
-      before = given
+      before = [given]
     if stage in (None, name):
-      _run_stage(config, name, tokenizer, source, workdir, before)
+      _run_stage(config, name, tokenizer, workdir, before)
     if name in inputs.trained(config):
-      before = export_of(config, name, workdir)
+      before.append(export_of(config, name, workdir))
   last = config.stages[-1]
-  if stage in (None, last) and config[last].objective in SCORERS:
+  if stage in (None, last) and config[last].objective in inputs.WRITES:
     _evaluate(workdir, config)
   elif jax.process_index() == 0:
     print(f"export: {export_of(config, stage or last, workdir)}")
@@ -80,46 +77,57 @@ def _run_stage(
   config: ml_collections.ConfigDict,
   name: str,
   tokenizer: Tokenizer | UnigramTokenizer,
-  source: Sequence[Any],
   workdir: epath.Path,
-  before: epath.Path | None,
+  before: Sequence[epath.Path],
 ) -> None:
-  """Runs a stage that `workdir` does not hold the result of."""
+  """Runs a stage that `workdir` does not hold the result of.
+
+  It starts from the exports of all stages `before` it.
+  """
   if config[name].objective == "retrieval":
-    _retrieve(config, name, source, workdir, before)
+    _retrieve(config, name, workdir, before)
     return
   export_to = export_of(config, name, workdir)
   if export_to.exists():
     return
   _require(name, before)
-  if config[name].objective == "classification":
-    _check_neighbours(config, workdir, before)
+  if config[name].objective in inputs.REPORTS:
+    _check_neighbours(config, workdir, _encoder(before))
   train.train(
     config, name, tokenizer, workdir=workdir, init_from=before, export_to=export_to
   )
 
 
 def _check_neighbours(
-  config: ml_collections.ConfigDict, workdir: epath.Path, before: epath.Path | None
+  config: ml_collections.ConfigDict, workdir: epath.Path, encoder: epath.Path | None
 ) -> None:
   """Raises where another encoder has found the neighbours than the one gone on from."""
-  if inputs.eir.reads_neighbours(config) and before is not None:
+  if inputs.eir.reads_neighbours(config) and encoder is not None:
     path = workdir / inputs.eir.NEIGHBOURS
-    neighbours.read(path, encoder=indexing.checksum(before))
+    neighbours.read(path, encoder=indexing.checksum(encoder))
 
 
-def _require(name: str, before: epath.Path | None) -> None:
-  if before is not None and not before.exists():
-    raise FileNotFoundError(
-      f"Stage {name} starts from {before}, which is not there; run the stage "
-      "before it first."
-    )
+def _require(name: str, before: Sequence[epath.Path]) -> None:
+  for export in before:
+    if not export.exists():
+      raise FileNotFoundError(
+        f"Stage {name} starts from {export}, which is not there; run the stage "
+        "before it first."
+      )
+
+
+def _encoder(before: Sequence[epath.Path]) -> epath.Path | None:
+  """The last export with an image encoder that films can be compared by."""
+  compares = lambda export: "head" in checkpoint.variable_shapes(export)["params"]
+  return next(filter(compares, reversed(before)), None)
 
 
 def _reads_text(export: epath.Path) -> bool:
   """Whether an export has words of its own; an image encoder serves any."""
   params = checkpoint.variable_shapes(export)["params"]
-  return bool(params.keys() & {"text", "tokens", "decoder", "words"})
+  return bool(
+    params.keys() & {"text", "tokens", "decoder", "generator", "interpreter", "words"}
+  )
 
 
 def _given_export(
@@ -159,17 +167,16 @@ def _given_export(
 def _retrieve(
   config: ml_collections.ConfigDict,
   name: str,
-  source: Sequence[Any],
   workdir: epath.Path,
-  encoder: epath.Path | None,
+  before: Sequence[epath.Path],
 ) -> None:
   """Finds who is alike, by the image encoder of an export."""
-  if encoder is None:
+  _require(name, before)
+  if (encoder := _encoder(before)) is None:
     raise ValueError(
       f"Stage {name} needs an image encoder: put the pretrain stage before it in "
       "config.stages, or name an export as config.init_from."
     )
-  _require(name, encoder)
   path = workdir / inputs.eir.NEIGHBOURS
   if path.exists():
     neighbours.read(path, encoder=indexing.checksum(encoder))
@@ -182,8 +189,9 @@ def _retrieve(
     batch_size=recipe.batch_size,
     data_name=config.data.name,
     data_dir=config.data.data_dir,
+    retriever_out=workdir / inputs.eir.RETRIEVER,
   )
-  graphs = inputs.eir.describe_graphs(config, source, workdir)
+  graphs = inputs.eir.describe_graphs(config, workdir)
   if jax.process_index() == 0:
     print(told)
     print(graphs)
@@ -191,18 +199,16 @@ def _retrieve(
 
 def _evaluate(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   out = workdir / "eval"
-  scorer = SCORERS[config[config.stages[-1]].objective]
   if not (out / "metrics.json").exists():
-    scorer.evaluate(workdir / "export", "test", out)
+    evaluation.evaluate(workdir / "export", "test", out)
   if jax.process_index() != 0:
     return
-  text = scorer.table(json.loads((out / "metrics.json").read_text()))
+  text = evaluation.table(json.loads((out / "metrics.json").read_text()))
   facts = checkpoint.load_config(workdir / "export")
   exports.add_scores(workdir / "export", text)
   print(f"\n{text}\n")
   print(f"{config.paper}, {config.variant}: step {facts['step']} of the run")
-  if scorer is evaluation:
-    print(f"report: {out / 'report.html'}")
+  print(f"report: {out / 'report.html'}")
   print(f"scores: {out / 'metrics.json'}")
   print(f"export: {workdir / 'export'}")
 

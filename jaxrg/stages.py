@@ -49,7 +49,7 @@ def prepare(
   """The stage `name` of a config; `workdir` holds what stages before it found."""
   recipe = config[name]
   source = datasets.load(config.data.name, "train", config.data.data_dir)
-  read = inputs.reader(config, name, tokenizer, source, workdir)
+  read = inputs.reader(config, name, tokenizer, workdir)
   studies = read(source)
   indices = _readable(studies, config.data.skip_damaged)
   checks.check_count(config, name, len(indices))
@@ -85,8 +85,10 @@ def make_objective(
       objective = objectives.contrastive(model, recipe.positives)
     case "generation":
       objective = objectives.generation(model)
-    case "classification":
-      return objectives.classification(model)
+    case "interpretation":
+      return objectives.interpretation(model)
+    case "reporting" | "review":
+      return objectives.reporting(model, dict(recipe.weights))
     case "momentum":
       return _momentum(config, recipe, model)
   if not any(recipe.augment.values()):

@@ -1,7 +1,7 @@
 """Training: one stage of a config, from data to an export."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -36,14 +36,14 @@ def train(
   tokenizer: Tokenizer,
   *,
   workdir: epath.Path,
-  init_from: epath.Path | None,
+  init_from: Sequence[epath.Path],
   export_to: epath.Path,
 ) -> None:
   """Runs the stage `name`, resuming what `workdir` holds, and exports its best state.
 
-  Where a run starts, first of these: its own newest checkpoint; the export
-  `init_from` of the stage before, where names and shapes agree; for parts that it does
-  not have, those of `config.pretrained`; random.
+  Where a run starts, first of these: its own newest checkpoint; the exports
+  `init_from` of stages before, the last first, where names and shapes agree; for parts
+  that they do not have, those of `config.pretrained`; random.
   """
   stage = stages.prepare(config, name, tokenizer, workdir)
   directory = workdir / name
@@ -68,16 +68,19 @@ def train(
     best = int(state.progress.best_step)
     if best != int(state.step):
       state = checkpoint.restore(checkpoints, abstract, best)
-  # Not what the objective kept for itself: a momentum network, a queue.
-  kept = {name: tree for name, tree in state.extra.items() if name == "batch_stats"}
-  variables = {"params": state.params, **kept}
+    # Not what the objective kept for itself: a momentum network, a queue.
+    kept = {name: tree for name, tree in state.extra.items() if name == "batch_stats"}
+    variables = {"params": state.params, **kept}
+    if stage.recipe.objective in inputs.REPORTS:
+      config = config.copy_and_resolve_references()
+      config.model.threshold = validation.tune_threshold(stage, variables, mesh)
   films = np.array([stage.studies.first_film(int(i)) for i in stage.indices])
   extra = exports.measure(stage.source, films)
   extra |= inputs.to_export(config, name, workdir)
   exports.write(export_to, variables, config, name, tokenizer, best, extra)
 
 
-def first_state(stage: stages.Stage, mesh: Mesh, init_from: epath.Path | None):
+def first_state(stage: stages.Stage, mesh: Mesh, init_from: Sequence[epath.Path]):
   """The state's shapes and places, and a function that makes it as it is at step 0."""
   objective, config = stage.recipe.objective, stage.config
   example = jax.tree.map(lambda x: x[None], stage.studies[int(stage.indices[0])])
@@ -99,11 +102,10 @@ def first_state(stage: stages.Stage, mesh: Mesh, init_from: epath.Path | None):
   shardings = place(shapes)
 
   def start() -> TrainState:
-    fresh, has = jax.jit(random, out_shardings=place(variables))(key), ()
-    if init_from is not None:
-      unused = objectives.UNUSED.get(objective, ())
-      fresh = overlay(fresh, init_from, unused)
-      has = checkpoint.variable_shapes(init_from)["params"].keys()
+    fresh, has = jax.jit(random, out_shardings=place(variables))(key), set()
+    for export in init_from:
+      fresh = overlay(fresh, export, objectives.UNUSED.get(objective, ()))
+      has |= checkpoint.variable_shapes(export)["params"].keys()
     fresh = pretrained.overlay(fresh, config, has)
     return jax.jit(complete, out_shardings=shardings)(fresh, key)
 

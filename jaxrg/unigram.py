@@ -90,6 +90,7 @@ class UnigramTokenizer:
   def decode(self, ids: Iterable[int]) -> str:
     """The text of ids up to the first `eos`, without special tokens.
 
+    A model's table may have rows to spare; of these ids nothing is read.
     No mark that closes has a space before it, none that opens one after it.
     """
     pieces = []
@@ -97,7 +98,7 @@ class UnigramTokenizer:
       if i == self.eos:
         break
       if i >= len(SPECIAL):
-        pieces.append(self._tokenizer.id_to_token(i))
+        pieces.append(self._tokenizer.id_to_token(i) or "")
     text = " ".join("".join(pieces).replace(SPACE, " ").split())
     return re.sub(r" (?=[.,;:?!)\]])|(?<=[(\[]) ", "", text)
 

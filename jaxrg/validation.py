@@ -1,13 +1,14 @@
 """What decides which state of a stage is the best one."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines import datasets, findings, loader
-from jaxrg import inference, objectives, sharding
+from jaxrg import classification, inference, inputs, objectives, sharding
 from jaxrg.metrics import clinical, nlg, retrieval
 from jaxrg.metrics.protocols import PROTOCOLS
 from jaxrg.stages import Stage
@@ -21,8 +22,8 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
 
   The contrastive stage maximises the negative loss, as the published code selects, or
   retrieval where `select_by` says so; generation BLEU-4 plus the micro-F1 of labels,
-  which need no weights, where theirs needs three models; classification the negative
-  loss. Momentum contrast goes on to its end.
+  which need no weights, where theirs needs three models; EIR's the negative loss, as
+  published. Momentum contrast goes on to its end.
   """
   config = stage.config
   source = datasets.load(config.data.name, stage.recipe.select_on, config.data.data_dir)
@@ -31,7 +32,7 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
     loss = _make_loss(stage, studies, mesh)
     # Each loss is against another queue; of these states the last is taken.
     return lambda state: loss(state) | {"score": float(state.step)}
-  if stage.recipe.objective == "classification":
+  if stage.recipe.objective in ("interpretation", *inputs.REPORTS):
     loss = _make_loss(stage, studies, mesh)
     return lambda state: (scores := loss(state)) | {"score": -scores["loss"]}
   if stage.recipe.objective == "contrastive":
@@ -48,6 +49,17 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
     }
 
   return validate
+
+
+def tune_threshold(stage: Stage, variables: Any, mesh: Mesh) -> float:
+  """By which the model decides best which topics are present, on validation."""
+  source = datasets.load(
+    stage.config.data.name, "validation", stage.config.data.data_dir
+  )
+  batches = _batches(stage.read(source), stage.recipe.batch_size)
+  classify = inference.make_classify(stage.model)
+  present, states = inference.classify_all(classify, variables, batches, mesh)
+  return classification.best_threshold(present, classification.is_present(states))
 
 
 def _batches(studies: loader.Examples, batch_size: int, indices=None):

@@ -10,14 +10,15 @@ import jax
 import numpy as np
 from etils import epath
 
-from data_pipelines import datasets, interventions, loader, records
+from data_pipelines import datasets, loader, records
 from jaxrg import exports, inference, inputs, sharding
 
 
 class Writer:
   """A model and a split, ready to be written or embedded; made once, used often.
 
-  `source` are the raw records of the split, `meta` the parsed ones without images.
+  `source` are the raw records of the split, `meta` the parsed ones without images, and
+  `places` says of each study that is reported on where its (first) film is in both.
   """
 
   def __init__(
@@ -28,13 +29,12 @@ class Writer:
     data_name: str | None = None,
     data_dir: str | None = None,
     num_beams: int | None = None,
-    method: str = "__call__",
+    method: str | None = None,
   ):
     """`method` of the model is what the export must have the parameters of.
 
     Raises FileNotFoundError or ValueError where there is no such export or split.
     """
-    exports.require_writer(directory)
     self._mesh = sharding.make_mesh((-1, 1, 1))
     with self._placed():
       self.export = exports.read(directory, self._mesh, method)
@@ -44,9 +44,10 @@ class Writer:
       data_name or config.data.name, split, data_dir or config.data.data_dir
     )
     self.meta = read_meta(self.source)
-    self._without = interventions.without(config.data.without)
     tokenizer = self.export.tokenizer
-    self._encode = inputs.priorrg.make_encode(tokenizer, **config.text)
+    self._read = inputs.to_report_on(config, tokenizer, epath.Path(directory))
+    examples = self._read(self.source)
+    self.places = [examples.first_film(i) for i in range(len(examples))]
     self._generate = inference.make_generate(
       self.export.model,
       tokenizer,
@@ -56,17 +57,20 @@ class Writer:
     )
     self._embed = inference.make_embed(self.export.model)
 
-  def write(self, *edits: loader.Edit) -> list[dict]:
-    """The split's rows of predictions.jsonl, the inputs edited in turn."""
+  def write(self, *edits: loader.Edit, **changes: Any) -> list[dict]:
+    """The split's rows of predictions.jsonl, the inputs edited in turn.
+
+    `changes` are those of `inputs.to_report_on`, of a paper's own.
+    """
     with self._placed():
       reports = inference.write_reports(
         self._generate,
         self.export.variables,
-        self._batches(*edits),
+        self._batches(*edits, **changes),
         self.export.tokenizer,
         self._mesh,
       )
-    return [row(record, reports[i]) for i, record in enumerate(self.meta)]
+    return [row(self.meta[at], reports[i]) for i, at in enumerate(self.places)]
 
   def embed(self, *edits: loader.Edit) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings (n d) of the split's images, edited in turn, and of its reports."""
@@ -75,16 +79,19 @@ class Writer:
         self._embed, self.export.variables, self._batches(*edits), self._mesh
       )
 
-  def _batches(self, *edits: loader.Edit):
-    studies = loader.Studies(
-      self.source,
-      self._encode,
-      image_size=self.config.data.image_size,
-      views=self.config.data.views,
-      edit=interventions.in_turn(*edits, self._without),
-    )
+  def classify(self) -> tuple[np.ndarray, np.ndarray]:
+    """How likely each topic of the split's studies is present, and its true state."""
+    with self._placed():
+      return inference.classify_all(
+        inference.make_classify(self.export.model),
+        self.export.variables,
+        self._batches(),
+        self._mesh,
+      )
+
+  def _batches(self, *edits: loader.Edit, **changes: Any):
     return loader.eval_batches(
-      studies,
+      self._read(self.source, *edits, **changes),
       batch_size=self.config.decode.batch_size,
       process_index=jax.process_index(),
       process_count=jax.process_count(),

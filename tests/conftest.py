@@ -69,7 +69,7 @@ def copies(finished, miniature, monkeypatch):
 
   def train_stage(config, name, tokenizer, *, workdir, init_from, export_to):
     asked.append(f"{workdir.name}/{name}")
-    assert init_from is None or init_from.exists()
+    assert all(export.exists() for export in init_from)
     shutil.copytree(finished / exports[name], export_to)
 
   def evaluate(directory, split, out):

@@ -12,6 +12,15 @@ def test_present_is_present_or_uncertain():
   assert classification.is_present(states).tolist() == [[False, True], [True, False]]
 
 
+def test_the_threshold_with_the_best_f1_is_the_first_of_its_equals():
+  present = np.array([[0.9, 0.12], [0.22, 0.35]])
+  truth = np.array([[True, False], [False, True]])
+  # At .25 and .3 both are found and nothing else: the lower one.
+  assert classification.best_threshold(present, truth) == 0.25
+  assert classification.best_threshold(present, np.ones((2, 2), bool)) == 0.1
+  assert classification.best_threshold(np.zeros((2, 2)), truth) == 0.1
+
+
 def test_scores_by_hand():
   """Two labels and a phrase; one label that all have is left out."""
   names = (LABELS[0], LABELS[1], "the heart")

@@ -28,7 +28,8 @@ def batch_of(config):
   draw = lambda name, most: rng.integers(0, most, batch[name].shape)
   batch["image"] = draw("image", 256).astype(np.uint8)
   batch["states"] = draw("states", 2).astype(np.int32)
-  batch["history"] = draw("history", 300).astype(np.int32)
+  for name in ("history", "tokens"):
+    batch[name] = draw(name, 300).astype(np.int32)
   batch["has_view"][1::2, 1] = False
   return batch
 
@@ -77,8 +78,9 @@ def assert_same(name, changes, meshes):
     )
 
 
-def test_the_mesh_changes_nothing_for_the_classifier():
-  assert_same("classify", {}, MESHES[:2])
+def test_the_mesh_changes_nothing_for_reports():
+  """With the interpreter, so that every part but the head is there."""
+  assert_same("refine", {}, MESHES[:2])
 
 
 @pytest.mark.slow  # With a smaller encoder, test_momentum.py does it in seconds.
@@ -91,4 +93,4 @@ def test_the_mesh_changes_nothing_for_the_encoder(objective):
 def test_the_mesh_changes_nothing_for_a_grid():
   changes = {"model.topics.name": "grid"}
   changes |= {"model.aggregation.cross_modal.order": "parallel"}
-  assert_same("classify", changes, MESHES)
+  assert_same("write", changes, MESHES)

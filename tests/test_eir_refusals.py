@@ -26,8 +26,8 @@ from jaxrg.unigram import UnigramTokenizer
     ({"pretrain.accumulation": 2}, "pretrain.accumulation=2: .* must be 1"),
     ({"pretrain.objective": "contrastive"}, "'contrastive'; known: momentum"),
     ({"retrieve.count": 2}, r"retrieve\.count=2, but 3 is the least"),
-    ({"classify.batch_size": 0}, "classify.batch_size=0, but 1 is the least"),
-    ({"stages": ("pretrain", "classify")}, r"neighbours=3, but config\.stages has no"),
+    ({"write.batch_size": 0}, "write.batch_size=0, but 1 is the least"),
+    ({"stages": ("pretrain", "write")}, r"neighbours=3, but config\.stages has no"),
     ({"graph.neighbours": -1}, r"graph\.neighbours=-1, but 0 is the least"),
     ({"graph.triples": "none.json"}, "graph.triples=none.json: No such file"),
     ({"model.head.width": 512}, "head.width=512, but neighbours are found by at most"),
@@ -40,6 +40,12 @@ from jaxrg.unigram import UnigramTokenizer
     ({"tokenizer.name": "gpt2"}, "tokenizer.name 'gpt2'; known: unigram"),
     ({"graph.max_nodes": 20}, r"graph\.max_nodes=20 has no room for the 28 nodes"),
     ({"graph.max_edges": 200}, r"graph\.max_edges=200 has no room"),
+    ({"stages": ("pretrain", "retrieve", "refine")}, "refine.* has no interpreter"),
+    ({"model.reading": "words"}, "reading 'words'; known: soft_token, residual"),
+    ({"model.generator.max_length": 8}, "generator.max_length=8, but .* 24 tokens"),
+    ({"model.interpreter.max_length": 8}, "interpreter.max_length=8, but .* 24 tok"),
+    ({"text.report_length": 1}, "report_length=1, but 2 is the least"),
+    ({"model.threshold": 1.5}, "threshold=1.5 is no probability"),
     ({"model.num_states": 3}, "num_states must be 2 or 4, got 3"),
     ({"model.num_topics": 12}, "num_topics must be at least 14"),
   ],
@@ -53,14 +59,16 @@ def test_configs_that_cannot_be(changes, message):
 @pytest.mark.parametrize(
   "changes",
   [
-    {"stages": ("pretrain", "classify"), "graph.neighbours": 0},
+    {"stages": ("pretrain", "write"), "graph.neighbours": 0},
     {"model.use_text": False},
-    {"model.use_graph": False, "graph.neighbours": 0, "stages": ("classify",)},
+    {"model.use_graph": False, "graph.neighbours": 0, "stages": ("write",)},
     {"model.use_text": False, "model.use_graph": False},
     {"model.topics.name": "grid", "model.aggregation.cross_modal.order": "parallel"},
     {"model.aggregation.name": "add_norm"},
     {"model.aggregation.name": "concat", "model.topics.name": "attention"},
     {"model.head.name": "linear", "model.num_states": 4},
+    {"model.reading": "gumbel_st"},
+    {"model.reading": "residual"},
     {"model.vision.name": "densenet121", "model.vision.densenet.blocks": (1, 2)},
     {"model.vision.name": "vit"},
   ],
@@ -92,6 +100,7 @@ def folder(tmp_path, source):
   config = micro_eir.get_config({"model.num_topics": 14})
   folder = inputs.epath.Path(tmp_path)
   (folder / eir.TOPICS).write_text(eir.make_topics(config, source).to_json())
+  (folder / eir.TRIPLES).write_bytes(eir.make_triples(config, source))
   ids = np.array(sorted({loader.parse(source, i)["study_id"] for i in range(12)}))
   indices = np.stack([np.roll(np.arange(len(ids)), -i - 1) for i in range(3)], axis=1)
   scores = np.ones(indices.shape, np.float32)
@@ -105,7 +114,7 @@ def folder(tmp_path, source):
 def read(folder, source, tokenizer, changes=()):
   changes = {"model.num_topics": 14} | dict(changes)
   config = micro_eir.get_config(changes)
-  return inputs.reader(config, "classify", tokenizer, source, folder)(source)
+  return inputs.reader(config, "write", tokenizer, folder)(source)
 
 
 def test_a_case_has_the_shapes_of_the_example(folder, source, tokenizer):
@@ -145,6 +154,14 @@ def test_fewer_neighbours_than_are_asked_for(folder, source, tokenizer):
     read(folder, source, tokenizer, {"graph.neighbours": 5})
 
 
+def test_triples_that_cannot_be_read(folder, source, tokenizer):
+  path = folder / eir.TRIPLES
+  for damage in (b"", path.read_bytes()[:-9], b"{}"):
+    path.write_bytes(damage)
+    with pytest.raises(ValueError, match=r"triples\.json\.gz is damaged: "):
+      read(folder, source, tokenizer)
+
+
 WORD = dict(tokens="x", label="OBS-DP", start_ix=0, end_ix=0)
 
 
@@ -162,11 +179,11 @@ def annotated(**entity):
     (annotated(**WORD, relations=[["modify", "9"]]), "9"),
   ],
 )
-def test_radgraph_files_that_are_none(folder, source, tokenizer, content, message):
-  path = folder / "radgraph.json"
+def test_radgraph_files_that_are_none(tmp_path, source, content, message):
+  path = tmp_path / "radgraph.json"
   path.write_text(content if isinstance(content, str) else json.dumps(content))
   with pytest.raises(ValueError, match=message) as info:
-    read(folder, source, tokenizer, {"graph.triples": str(path)})
+    eir.make_triples(micro_eir.get_config({"graph.triples": str(path)}), source)
   assert str(path) in str(info.value)
   assert "\n" not in str(info.value)
 
@@ -174,11 +191,8 @@ def test_radgraph_files_that_are_none(folder, source, tokenizer, content, messag
 def test_a_graph_over_budget_is_told(folder, source):
   """The lowest-ranked triples go, and are counted."""
   changes = {"model.num_topics": 14, "graph.max_nodes": 30}
-  told = eir.describe_graphs(micro_eir.get_config(changes), source, folder)
+  told = eir.describe_graphs(micro_eir.get_config(changes), folder)
   assert "graphs were over the budget" in told
-  enough = eir.describe_graphs(
-    micro_eir.get_config({"graph.max_nodes": 96, "graph.max_edges": 640}),
-    source,
-    folder,
-  )
+  wide = {"graph.max_nodes": 96, "graph.max_edges": 640}
+  enough = eir.describe_graphs(micro_eir.get_config(wide), folder)
   assert "over the budget" not in enough

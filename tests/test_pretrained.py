@@ -196,7 +196,7 @@ def test_the_second_stage_takes_what_the_first_has_not(tmp_path, monkeypatch):
   monkeypatch.setattr(weights, "read", lambda path: (asked.append(path), read(path))[1])
   mesh = sharding.make_mesh(config.mesh)
   with jax.set_mesh(mesh), nn.logical_axis_rules(config.axis_rules):
-    abstract, start = train.first_state(stage, mesh, export)
+    abstract, start = train.first_state(stage, mesh, [export])
     state = start()
   assert asked == [str(tmp_path / "w.npz")]
   assert_equal(flat(state.params["text"]), flat(first["params"]["text"]))

@@ -68,7 +68,7 @@ def run_stage(workdir, changes=CHANGES):
     "pretrain",
     tokenizer,
     workdir=workdir,
-    init_from=None,
+    init_from=[],
     export_to=workdir / "export",
   )
 
@@ -172,7 +172,7 @@ def first_state(stage, init_from):
 
 def test_a_stage_starts_from_the_export_before(second_stage, finished):
   export = epath.Path(finished / "pretrain/export")
-  state, fresh = first_state(second_stage, export), first_state(second_stage, None)
+  state, fresh = first_state(second_stage, [export]), first_state(second_stage, [])
   leaves = micro.leaves(export)
   for path, value in leaves.items():
     part, *keys = path.split("/")
@@ -192,7 +192,7 @@ def test_an_export_of_another_config_is_refused(second_stage, finished):
   export = epath.Path(finished / "pretrain/export")
   narrow = dataclasses.replace(second_stage.model, width=4)
   with pytest.raises(ValueError, match="does not fit this config") as info:
-    first_state(dataclasses.replace(second_stage, model=narrow), export)
+    first_state(dataclasses.replace(second_stage, model=narrow), [export])
   assert str(info.value).startswith(str(export))
 
 

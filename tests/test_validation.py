@@ -22,7 +22,7 @@ def setup(miniature, finished):
   stage = stages.prepare(config, "pretrain", tokenizer, finished)
   mesh = sharding.make_mesh((1, 1, 1))
   with jax.set_mesh(mesh):
-    _, start = train.first_state(stage, mesh, None)
+    _, start = train.first_state(stage, mesh, [])
     state = start()
   studies = loader.Studies(
     datasets.load(config.data.name, "validation"),

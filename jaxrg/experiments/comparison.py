@@ -74,6 +74,7 @@ class Comparison:
         change = written[trial.name].change
         rows = _rows(folder, trial.condition, change, base.data.data_dir)
         written[trial.name].seeds.append(rows)
+    written = {name: _of_rows(trial, meta) for name, trial in written.items()}
     summary = facts(self, base) | summarise(written)
     shown = ""
     # Composed data is nobody's; of credentialed data no page shows text or images.
@@ -92,6 +93,13 @@ class Written:
   change: Intervention | None = None
 
 
+def _of_rows(written: Written, meta: Sequence[Mapping[str, Any]]) -> Written:
+  """A change applies to films; a report is of one, or of a study by its first."""
+  place = {record["id"]: i for i, record in enumerate(meta)}
+  places = [place[row["id"]] for row in written.seeds[0]]
+  return dataclasses.replace(written, applies=written.applies[places])
+
+
 def _rows(
   folder: epath.Path,
   condition: Condition | None,
@@ -105,7 +113,9 @@ def _rows(
   if not path.exists():
     print(f"{folder.name}: {condition.name}", flush=True)
     path.parent.mkdir(exist_ok=True)
-    predictions.write(path, _writer(folder, data_dir).write(change.edit))
+    changes = {} if change.graph is None else {"graph": change.graph}
+    written = _writer(folder, data_dir).write(change.edit, **changes)
+    predictions.write(path, written)
   return predictions.read(path)
 
 

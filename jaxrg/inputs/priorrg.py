@@ -72,6 +72,23 @@ def encode_for(
   return make_encode(tokenizer, **text)
 
 
+def study_reader(config: Any, tokenizer: Tokenizer) -> Callable[..., loader.Studies]:
+  """The function from a split, and edits of its records, to what is reported on."""
+  encode = make_encode(tokenizer, **config.text)
+  without = interventions.without(config.data.without)
+
+  def read(source: Sequence[Any], *edits: loader.Edit) -> loader.Studies:
+    return loader.Studies(
+      source,
+      encode,
+      image_size=config.data.image_size,
+      views=config.data.views,
+      edit=interventions.in_turn(*edits, without),
+    )
+
+  return read
+
+
 def studies(
   config: Any, recipe: Any, tokenizer: Tokenizer, source: Sequence[Any]
 ) -> loader.Studies:
