@@ -79,6 +79,8 @@ def thorax() -> ml_collections.ConfigDict:
     num_states=2,
     use_text=True,
     use_graph=True,
+    history_dropout=0.0,  # How often training takes it from a study.
+    graph_dropout=0.0,
     vision=dict(
       name="resnet18",  # Of these, the one that is named counts.
       resnet=dict(base_width=16, stem_pool=True),
@@ -151,6 +153,7 @@ def thorax() -> ml_collections.ConfigDict:
   config.write = dict(
     teach,
     objective="reporting",
+    fresh=(),  # Parts that begin at random, whatever stages before have learnt.
     num_epochs=4,
     weights=dict(generator=1.0, classifier=1.0),
     optim=_optim(**optim, learning_rate=1e-3, warmup_steps=50),

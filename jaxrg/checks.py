@@ -187,8 +187,9 @@ def _check_eir(config: ml_collections.ConfigDict) -> None:
   for key in ("history_length", "report_length"):
     _at_least(f"text.{key}", config.text[key], 2)
   topics.check(config.model.num_topics, config.model.num_states)
-  if not 0 <= (threshold := config.model.threshold) <= 1:
-    raise ValueError(f"config.model.threshold={threshold} is no probability.")
+  for key in ("threshold", "history_dropout", "graph_dropout"):
+    if not 0 <= (rate := config.model[key]) <= 1:
+      raise ValueError(f"config.model.{key}={rate} is no probability.")
   _check_interpreter(config)
   everywhere = sharding.make_mesh((-1, 1, 1))
   for name in config.stages:

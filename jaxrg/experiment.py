@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from jaxrg import cli
-from jaxrg.experiments import eir, priorrg
+from jaxrg.experiments import eir, eir_reports, priorrg
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -30,7 +30,10 @@ _WORKDIR = flags.DEFINE_string(
 )
 
 # By paper, as a config names it.
-EXPERIMENTS = {"priorrg": priorrg.EXPERIMENTS, "eir": eir.EXPERIMENTS}
+EXPERIMENTS = {
+  "priorrg": priorrg.EXPERIMENTS,
+  "eir": eir.EXPERIMENTS | eir_reports.EXPERIMENTS,
+}
 
 
 def main(argv):

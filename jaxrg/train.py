@@ -103,8 +103,10 @@ def first_state(stage: stages.Stage, mesh: Mesh, init_from: Sequence[epath.Path]
 
   def start() -> TrainState:
     fresh, has = jax.jit(random, out_shardings=place(variables))(key), set()
+    anew = stage.recipe.get("fresh", ())
     for export in init_from:
-      fresh = overlay(fresh, export, objectives.UNUSED.get(objective, ()))
+      unused = objectives.UNUSED.get(objective, ())
+      fresh = overlay(fresh, export, unused, anew)
       has |= checkpoint.variable_shapes(export)["params"].keys()
     fresh = pretrained.overlay(fresh, config, has)
     return jax.jit(complete, out_shardings=shardings)(fresh, key)
@@ -207,12 +209,15 @@ def _with_score(
 
 
 def overlay(
-  fresh: dict, source: epath.Path, unused: Collection[str] = ()
+  fresh: dict,
+  source: epath.Path,
+  unused: Collection[str] = (),
+  anew: Collection[str] = (),
 ) -> dict[str, Any]:
   """The variables with an export's where it has any; each must have a place.
 
-  The parts that are `unused` are left where they are. Raises ValueError, naming the
-  path, for what has no place.
+  The parts that are `unused` have none, and parts that begin `anew` keep theirs.
+  Raises ValueError, naming the path, for what has no place.
   """
   fresh = traverse_util.flatten_dict(fresh, sep="/")
   stored = traverse_util.flatten_dict(checkpoint.variable_shapes(source), sep="/")
@@ -233,4 +238,5 @@ def overlay(
   abstract = unflatten({path: place(path, x) for path, x in stored.items()})
   loaded = checkpoint.load_variables(source, abstract)
   loaded = traverse_util.flatten_dict(loaded, sep="/")
-  return unflatten(fresh | {path: loaded[path] for path in stored if path in fresh})
+  mine = lambda path: path in fresh and path.split("/")[1] not in anew
+  return unflatten(fresh | {path: loaded[path] for path in stored if mine(path)})

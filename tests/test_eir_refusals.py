@@ -46,6 +46,7 @@ from jaxrg.unigram import UnigramTokenizer
     ({"model.interpreter.max_length": 8}, "interpreter.max_length=8, but .* 24 tok"),
     ({"text.report_length": 1}, "report_length=1, but 2 is the least"),
     ({"model.threshold": 1.5}, "threshold=1.5 is no probability"),
+    ({"model.graph_dropout": -0.1}, "graph_dropout=-0.1 is no probability"),
     ({"model.num_states": 3}, "num_states must be 2 or 4, got 3"),
     ({"model.num_topics": 12}, "num_topics must be at least 14"),
   ],

@@ -7,7 +7,7 @@ from etils import epath
 
 import micro
 from jaxrg import evaluation
-from jaxrg.experiments import arms, eir, priorrg
+from jaxrg.experiments import arms, eir, eir_reports, priorrg
 from jaxrg.experiments.comparison import Comparison
 from jaxrg.experiments.outcome import Outcome
 from jaxrg.metrics import predictions
@@ -99,6 +99,7 @@ def asked(monkeypatch, tmp_path):
   both = {name: Nothing(name) for name in ("inputs", "errors")}
   monkeypatch.setattr(priorrg, "EXPERIMENTS", both)
   monkeypatch.setattr(eir, "EXPERIMENTS", {"probe": Nothing("probe")})
+  monkeypatch.setattr(eir_reports, "EXPERIMENTS", {"grid": Nothing("grid")})
   monkeypatch.chdir(tmp_path)
   return calls
 
@@ -150,6 +151,7 @@ def test_a_paper_has_its_own_experiments_and_folder(asked, of_paper, tmp_path):
   runs = tmp_path / "runs"
   assert asked == [
     ("probe", "thorax", 1, str(runs / "experiments-eir-thorax")),
+    ("grid", "thorax", 1, str(runs / "experiments-eir-thorax")),
     ("probe", "tiny,published", 2, str(runs / "experiments-eir-tiny-published")),
   ]
 
@@ -160,7 +162,7 @@ def test_a_paper_has_its_own_experiments_and_folder(asked, of_paper, tmp_path):
     (
       "eir",
       "errors",
-      "Unknown experiment 'errors'; known: probe, all. It is one of "
+      "Unknown experiment 'errors'; known: probe, grid, all. It is one of "
       "--config=configs/priorrg.py.",
     ),
     (
@@ -169,7 +171,7 @@ def test_a_paper_has_its_own_experiments_and_folder(asked, of_paper, tmp_path):
       "Unknown experiment 'probe'; known: inputs, errors, all. It is one of "
       "--config=configs/eir.py.",
     ),
-    ("eir", "imputs", "Unknown experiment 'imputs'; known: probe, all."),
+    ("eir", "imputs", "Unknown experiment 'imputs'; known: probe, grid, all."),
     ("r2gen", "probe", "config.paper='r2gen' has no experiments; priorrg, eir have."),
   ],
 )

@@ -5,6 +5,7 @@ import functools
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -186,6 +187,22 @@ def test_a_stage_starts_from_the_export_before(second_stage, finished):
   )
   assert state.step == 0
   assert state.progress.best == -np.inf
+
+
+def test_a_part_that_begins_anew_keeps_what_it_is(finished):
+  export = epath.Path(finished / "pretrain/export")
+  shapes = checkpoint.variable_shapes(export)
+  place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  fresh = jax.tree.map(
+    lambda x: jax.device_put(jnp.zeros(x.shape, x.dtype), place), shapes
+  )
+  taken = train.overlay(fresh, export, anew=("vision",))
+  stored = micro.leaves(export)
+  flat = traverse_util.flatten_dict(taken, sep="/")
+  assert flat.keys() == stored.keys()
+  for path, x in flat.items():
+    kept = path.split("/")[1] == "vision"
+    np.testing.assert_array_equal(x, np.zeros_like(x) if kept else stored[path])
 
 
 def test_an_export_of_another_config_is_refused(second_stage, finished):

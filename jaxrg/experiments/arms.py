@@ -12,7 +12,11 @@ from etils import epath
 from jaxrg import runs
 
 # What the first stage knows nothing of: arms that differ in these alone share it.
-LATER = ("finetune.", "decode.", "model.fusion.")
+LATER = (
+  *("stages", "finetune.", "decode.", "model.fusion."),
+  *("interpret.", "write.", "refine.", "graph.", "model.use_text", "model.use_graph"),
+  *("model.aggregation.", "model.reading", "model.history_", "model.graph_dropout"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

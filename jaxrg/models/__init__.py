@@ -138,6 +138,8 @@ def _eir(config: Any) -> EIR:
     reading=reading,
     threshold=config["threshold"],
     norm=config["norm"],
+    history_dropout=config["history_dropout"],
+    graph_dropout=config["graph_dropout"],
   )
 
 

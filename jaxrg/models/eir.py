@@ -7,6 +7,7 @@ writes the report, and an interpreter (6.4) reads from that the states again.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
@@ -43,6 +44,8 @@ class EIR(nn.Module):
   reading: str  # One of `interpreter.READINGS`.
   threshold: float  # A topic is present that is so with more than this probability.
   norm: str  # Of pixels: a row of `norms.NORMS`.
+  history_dropout: float = 0.0  # How often training takes a study's history away,
+  graph_dropout: float = 0.0  # and its graph.
 
   def encode_image(
     self, image: Pixels, mask: Bool[Array, "b"] | None = None, *, train: bool = False
@@ -78,15 +81,25 @@ class EIR(nn.Module):
     topics = self.topics(*self.encode_views(batch, train=train), train=train)
     history = history_mask = graph = graph_mask = None
     if self.history is not None:
-      history_mask = batch["history_mask"]
+      history_mask = self._drop(batch["history_mask"], self.history_dropout, train)
       words = self.tokens(batch["history"])
       history = self.history(words, history_mask, train=train)
     if self.graph is not None:
       words = self.tokens(batch["node_tokens"])
       graph, graph_mask = self.graph(words, batch, train=train)
+      graph_mask = self._drop(graph_mask, self.graph_dropout, train)
     return self.aggregation(
       topics, history, history_mask, graph, graph_mask, train=train
     )
+
+  def _drop(
+    self, mask: Bool[Array, "b s"], rate: float, train: bool
+  ) -> Bool[Array, "b s"]:
+    """The mask without whole rows: of what is masked nothing at all is read (5.2)."""
+    if not train or not rate:
+      return mask
+    stays = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, (len(mask), 1))
+    return mask & stays
 
   def enrich(
     self, topics: Float[Array, "b n d"], states: Int[Array, "b n"]

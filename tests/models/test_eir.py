@@ -234,6 +234,31 @@ def test_dropout_acts_in_training_only(variables, batch, apply):
   assert not np.allclose(trained, run(jax.random.key(1), True), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+  ("rate", "mask"),
+  [("history_dropout", "history_mask"), ("graph_dropout", "node_mask")],
+)
+def test_training_takes_a_modality_from_whole_studies(variables, rate, mask):
+  """Each study is as it is, or as if it had none; evaluation is spared."""
+  rows = 16
+  batch = tiny_eir.batch(rows)
+  gone = batch | {mask: jnp.zeros_like(batch[mask])}
+
+  @functools.partial(jax.jit, static_argnames=("share", "train"))
+  def run(batch, share, train=True):
+    options = {"rngs": {"dropout": jax.random.key(0)}, "mutable": ["batch_stats"]}
+    model = tiny_eir.model(**{rate: share})
+    return model.apply(variables, batch, train=train, method="classify", **options)[0]
+
+  whole, without, half = run(batch, 0.0), run(gone, 0.0), run(batch, 0.5)
+  np.testing.assert_allclose(run(batch, 1.0), without, rtol=1e-5, atol=1e-6)
+  is_same = lambda x: (jnp.abs(half - x).max(axis=(1, 2)) < 1e-6).tolist()
+  assert (jnp.abs(whole - without).max(axis=(1, 2)) > 1e-5).all()
+  assert [a != b for a, b in zip(is_same(whole), is_same(without))] == [True] * rows
+  assert 0 < sum(is_same(whole)) < rows
+  np.testing.assert_array_equal(run(batch, 0.5, False), run(batch, 0.0, False))
+
+
 # Every part in each of its forms; those of the published size by their shapes.
 
 
