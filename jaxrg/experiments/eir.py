@@ -11,6 +11,8 @@ MOCO = Arm("moco_v2", _MOCO)
 C2L = Arm("c2l", {"pretrain.contrast.name": "c2l"})
 # At random, but for batch statistics: those of an epoch of the data.
 UNTRAINED = Arm("untrained", _MOCO | priorrg.UNTRAINED.overrides)
+# The rate of long schedules, of some hundred epochs.
+SLOW = Arm("slow", _MOCO | {"pretrain.optim.learning_rate": 0.06})
 # What two sights of a film differ in is all that an encoder learns to look past.
 _CROP, _ROTATION, _CONTRAST = (
   f"pretrain.augment.{name}" for name in ("crop", "rotation", "contrast")
@@ -56,7 +58,7 @@ EXPERIMENTS = {
       references=("untrained", "priorrg_untrained"),
     ),
     Probing(
-      "augmentation",
+      "contrast",
       "What makes an encoder that tells films apart see the disease?",
       {
         "untrained": Encoder(UNTRAINED),
@@ -64,6 +66,8 @@ EXPERIMENTS = {
         "no-crops": Encoder(NO_CROPS),
         "no-greys": Encoder(NO_GREYS),
         "small-crops": Encoder(SMALL_CROPS),
+        "slow": Encoder(SLOW),
+        "c2l": Encoder(C2L),
       },
       references=("untrained", "moco_v2"),
     ),

@@ -29,7 +29,7 @@ def config(variant="tiny", **changes):
       data=dict(name="thorax/tiny", data_dir="/data"),
       pretrain=dict(
         num_epochs=4,
-        optim=dict(learning_rate=0.06),
+        optim=dict(learning_rate=0.3),
         contrast=dict(name="c2l"),
         augment=dict(crop=(0.5, 1.0), rotation=10.0, contrast=0.2),
       ),
@@ -57,7 +57,7 @@ def test_each_encoder_is_another_arm_of_its_paper():
   }
   for name in ("moco_v2", "c2l"):
     assert arms[name].pretrain.contrast.name == name
-    assert arms[name].pretrain.optim.learning_rate == 0.06
+    assert arms[name].pretrain.optim.learning_rate == 0.3
   for name in PROBE.references:
     assert arms[name].pretrain.optim.learning_rate == 0
     assert arms[name].pretrain.num_epochs == 1
@@ -75,7 +75,7 @@ def test_priorrg_s_encoder_is_that_of_its_own_experiments(variant):
 
 
 def test_augmentations_differ_in_what_they_are_named_after():
-  asked = EXPERIMENTS["augmentation"].encoders
+  asked = EXPERIMENTS["contrast"].encoders
   arms = {name: encoder.arm.config(config(), 0) for name, encoder in asked.items()}
   recipes = {name: arm.pretrain.augment.to_dict() for name, arm in arms.items()}
   ours = config().pretrain.augment.to_dict()
@@ -85,10 +85,15 @@ def test_augmentations_differ_in_what_they_are_named_after():
     "no-crops": ours | dict(crop=(1.0, 1.0), rotation=0.0),
     "no-greys": ours | dict(contrast=0.0),
     "small-crops": ours | dict(crop=(0.2, 1.0)),
+    "slow": ours,
+    "c2l": ours,
   }
-  assert {arm.pretrain.contrast.name for arm in arms.values()} == {"moco_v2"}
+  objectives = {name: arm.pretrain.contrast.name for name, arm in arms.items()}
+  assert {objectives.pop("c2l"), *objectives.values()} == {"c2l", "moco_v2"}
+  assert set(objectives.values()) == {"moco_v2"}
+  assert arms["slow"].pretrain.optim.learning_rate == 0.06
   # The probe's own, so that neither trains what the other has.
-  for name in ("untrained", "moco_v2"):
+  for name in ("untrained", "moco_v2", "c2l"):
     assert asked[name] == PROBE.encoders[name]
 
 
