@@ -11,7 +11,7 @@ from etils import epath
 from data_pipelines import familiarity, graphs, images, records
 from data_pipelines.films import ABSENT
 from data_pipelines.loader import Record
-from jaxrg import cli, exports, inference, inputs, retriever
+from jaxrg import cli, embedding, exports, inference, inputs, retriever
 
 NOT_COMPARED = (
   "NOT COMPARED: whether this is like the films that the model was trained on, nobody "
@@ -160,7 +160,7 @@ class WithSimilar:
   def __init__(self, export: exports.Export, folder: epath.Path):
     self._config = config = export.config
     tokenizer = export.tokenizer
-    self._model = export.model
+    self._embed = embedding.make_embed(export.model)
     asked = inputs.eir.read_topics(folder)
     self._encode = inputs.eir.make_encode(config, tokenizer, asked)
     self._pad = inputs.eir.make_pad(config, tokenizer)
@@ -175,7 +175,7 @@ class WithSimilar:
     image = np.zeros((count, *films[0].shape), np.uint8)
     image[0] = films[0]
     if self._retriever is not None:
-      found = self._retriever.similar(self._model, films[0], self._grow.count)
+      found = self._retriever.similar(self._embed, films[0], self._grow.count)
       similar = tuple(found)
     graph = self._grow([study for study, _ in similar])
     unknown = np.full(len(records.LABELS), records.UNMENTIONED)

@@ -7,10 +7,9 @@ that encoder and what it made of the training studies are kept together.
 import dataclasses
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 from etils import epath
 from flax import traverse_util
@@ -27,13 +26,13 @@ class Retriever:
   rows: np.ndarray  # m d, of length one.
 
   def similar(
-    self, model: nn.Module, image: np.ndarray, k: int
+    self, embed: Callable, image: np.ndarray, k: int
   ) -> list[tuple[str, float]]:
     """The k studies most like a film (height width 1), uint8, and how much, best first.
 
-    Whose film it is nobody knows here: its own patient's studies are among them.
+    `embed` is `embedding.make_embed` of the model, made once for all films. Whose film
+    it is nobody knows here: its own patient's studies are among them.
     """
-    embed = embedding.make_embed(model)
     row = np.asarray(embed(self.variables, {"image": image[None]}))
     indices, scores = retrieval.top_k(
       row,
