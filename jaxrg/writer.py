@@ -46,8 +46,9 @@ class Writer:
     self.meta = read_meta(self.source)
     tokenizer = self.export.tokenizer
     self._read = inputs.to_report_on(config, tokenizer, epath.Path(directory))
-    examples = self._read(self.source)
-    self.places = [examples.first_film(i) for i in range(len(examples))]
+    self._examples = self._read(self.source)
+    count = len(self._examples)
+    self.places = [self._examples.first_film(i) for i in range(count)]
     self._generate = inference.make_generate(
       self.export.model,
       tokenizer,
@@ -90,8 +91,11 @@ class Writer:
       )
 
   def _batches(self, *edits: loader.Edit, **changes: Any):
+    examples = self._examples
+    if edits or changes:
+      examples = self._read(self.source, *edits, **changes)
     return loader.eval_batches(
-      self._read(self.source, *edits, **changes),
+      examples,
       batch_size=self.config.decode.batch_size,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
