@@ -39,6 +39,11 @@ class Condition:
   make: MakeIntervention
 
 
+def of_meta(name: str, make: Callable[..., Intervention], *args: Any) -> Condition:
+  """A condition that `make(meta, *args)` makes of the records alone."""
+  return Condition(name, lambda meta, source: make(meta, *args))
+
+
 @dataclasses.dataclass(frozen=True)
 class Trial:
   """An arm, and the condition under which it writes; None: with all as it is."""

@@ -10,7 +10,7 @@ import numpy as np
 from data_pipelines import corruptions, interventions
 from data_pipelines.graphs import Graph
 from jaxrg.experiments.arms import Arm
-from jaxrg.experiments.comparison import Comparison, Condition, Trial
+from jaxrg.experiments.comparison import Comparison, Condition, Trial, of_meta
 
 SEED = 0  # Of what conditions draw: the same for every arm and every seed of it.
 LEVELS = (0.25, 0.5, 0.75, 1.0)
@@ -47,12 +47,8 @@ def _grid() -> list[Trial]:
   return [*trials.values()]
 
 
-def _of_meta(name: str, make: Callable, *args) -> Condition:
-  return Condition(name, lambda meta, source: make(meta, *args))
-
-
 def _of_graph(name: str, change: Callable[..., Graph]) -> Condition:
-  return _of_meta(name, interventions.other_graph, change)
+  return of_meta(name, interventions.other_graph, change)
 
 
 def no_graph(study: str, similar: Sequence[str], grow) -> Graph:
@@ -89,14 +85,14 @@ def _corrupted(name: str, level: float) -> Condition:
 
 HISTORIES = (
   *(
-    _of_meta(f"history-masked-{x:g}", interventions.masked_context, x, "token", SEED)
+    of_meta(f"history-masked-{x:g}", interventions.masked_context, x, "token", SEED)
     for x in LEVELS
   ),
   *(
-    _of_meta(f"history-noisy-{x:g}", interventions.noisy_indication, x, SEED)
+    of_meta(f"history-noisy-{x:g}", interventions.noisy_indication, x, SEED)
     for x in LEVELS
   ),
-  _of_meta("history-swapped", interventions.swapped_context),
+  of_meta("history-swapped", interventions.swapped_context),
 )
 GRAPHS = (
   _of_graph("no-graph", no_graph),

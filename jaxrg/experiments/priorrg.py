@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipelines import interventions
 from jaxrg.experiments.arms import Arm
-from jaxrg.experiments.comparison import Comparison, Condition, Trial
+from jaxrg.experiments.comparison import Comparison, Condition, Trial, of_meta
 from jaxrg.experiments.errors import ErrorAnalysis
 from jaxrg.experiments.retrieval import Retrieval
 
@@ -29,10 +29,6 @@ LAST_LAYER = Arm("last-layer", {"model.fusion.name": "last"})
 MEAN_LAYER = Arm("mean-layer", {"model.fusion.name": "mean"})
 
 
-def _of_meta(name, make, *args) -> Condition:
-  return Condition(name, lambda meta, source: make(meta, *args))
-
-
 def _both(meta, source):
   edit = interventions.without(("prior", "context"))
   return interventions.Intervention(edit, np.ones(len(meta), bool))
@@ -50,7 +46,7 @@ def _dropped(share: float) -> Condition:
 
 
 DENIED_PRIOR = _dropped(1)
-DENIED_CONTEXT = _of_meta("no-context", interventions.without_context)
+DENIED_CONTEXT = of_meta("no-context", interventions.without_context)
 DENIED_BOTH = Condition("no-prior-no-context", _both)
 SHARES = (0.25, 0.5, 0.75)
 LEVELS = (0.25, 0.5, 1.0)
@@ -91,15 +87,15 @@ EXPERIMENTS = {
         _against("100% of the priors dropped", condition=DENIED_PRIOR),
         _against(
           "prior of another view",
-          condition=_of_meta("prior-view", interventions.prior_of_another_view),
+          condition=of_meta("prior-view", interventions.prior_of_another_view),
         ),
         _against(
           "oldest prior (a long gap)",
-          condition=_of_meta("oldest-prior", interventions.oldest_prior),
+          condition=of_meta("oldest-prior", interventions.oldest_prior),
         ),
         _against(
           "another patient's prior",
-          condition=_of_meta("other-prior", interventions.other_patients_prior),
+          condition=of_meta("other-prior", interventions.other_patients_prior),
         ),
       ),
     ),
@@ -111,7 +107,7 @@ EXPERIMENTS = {
         *(
           _against(
             f"{level:.0%} of the indication is noise",
-            condition=_of_meta(
+            condition=of_meta(
               f"noise-{level}", interventions.noisy_indication, level, SEED
             ),
           )
@@ -119,11 +115,11 @@ EXPERIMENTS = {
         ),
         _against(
           "indication masked",
-          condition=_of_meta("no-indication", interventions.masked_indication),
+          condition=of_meta("no-indication", interventions.masked_indication),
         ),
         _against(
           "another patient's context",
-          condition=_of_meta("other-context", interventions.swapped_context),
+          condition=of_meta("other-context", interventions.swapped_context),
         ),
         _against("no context", condition=DENIED_CONTEXT),
       ),
@@ -138,7 +134,7 @@ EXPERIMENTS = {
           condition=Condition("other-image", interventions.swapped_image),
         ),
         _against(
-          "blank image", condition=_of_meta("blank", interventions.blank_image, GREY)
+          "blank image", condition=of_meta("blank", interventions.blank_image, GREY)
         ),
       ),
     ),
