@@ -5,6 +5,8 @@ d model width, c width of a context, h heads, k head width, v vocabulary,
 l latents, n hypotheses of a beam or topics. Masks are boolean, true where real.
 """
 
+import functools
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -65,8 +67,22 @@ def conv(
 
 
 def max_pool(x: Float[Array, "b height width c"]) -> Float[Array, "b rows columns c"]:
-  """The largest of 3x3 with a stride of 2; beyond the edge there is nothing (-inf)."""
-  return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+  """The largest of 3x3 with a stride of 2; beyond the edge there is nothing (-inf).
+
+  Along one axis and then the other, by slices: on a CPU the gradient of XLA's own
+  pooling takes several times as long.
+  """
+  for axis in (1, 2):
+    x = _max_pool_along(x, axis)
+  return x
+
+
+def _max_pool_along(x: Array, axis: int) -> Array:
+  size = x.shape[axis]
+  edge = [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)]
+  x = jnp.pad(x, edge, constant_values=-jnp.inf)
+  slices = (jax.lax.slice_in_dim(x, i, i + size, 2, axis) for i in range(3))
+  return functools.reduce(jnp.maximum, slices)
 
 
 # Attention of so many weights a head goes by blocks of so many queries: what a loop
@@ -295,12 +311,18 @@ class BatchNorm(nn.Module):
     y = widen(x)
     mean, var = running_mean.value, running_var.value
     if train:
-      real = jnp.ones((), bool) if mask is None else mask
-      real = jnp.broadcast_to(real, x.shape)
-      count = real.sum().astype(y.dtype) / size
+      real = jnp.ones((1,) * x.ndim, bool) if mask is None else mask
+      # What the mask does not tell apart is summed before it is applied.
+      alike = tuple(i for i in axes if real.shape[i] == 1)
+      rows = lambda z: jnp.sum(jnp.sum(z, alike, keepdims=True) * real, axes)
+      count = real.sum().astype(y.dtype) * math.prod(x.shape[i] for i in alike)
       total = jnp.maximum(count, 1.0)
-      mean = jnp.sum(y * real, axes) / total
-      var = jnp.sum(jnp.square(y - spread(mean)) * real, axes) / total
+      # Both in one pass, and without cancellation where the running mean is near.
+      near = jax.lax.stop_gradient(mean)
+      y = y - spread(near)
+      shift = rows(y) / total
+      var = jnp.maximum(rows(jnp.square(y)) / total - jnp.square(shift), 0.0)
+      mean, y = near + shift, y + spread(near)
       if not self.is_initializing():
         unbiased = var * (total / jnp.maximum(total - 1.0, 1.0))
         rate = jnp.where(count > 0, 1.0 - self.momentum, 0.0)

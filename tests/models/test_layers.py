@@ -1,12 +1,20 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxrg.models import layers
-from jaxrg.models.layers import Attention, BatchNorm, attend, layer_norm, torch_linear
+from jaxrg.models.layers import (
+  Attention,
+  BatchNorm,
+  attend,
+  layer_norm,
+  max_pool,
+  torch_linear,
+)
 
 B, T, S, H, K = 2, 3, 5, 2, 4
 
@@ -204,3 +212,24 @@ def test_evaluation_uses_the_running_statistics_and_keeps_them():
     "batch_stats": {"mean": jnp.full(2, 3.0), "var": jnp.full(2, 4.0)},
   }
   np.testing.assert_allclose(norm.apply(variables, x), (x - 3) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_pooling_and_its_gradient_are_xlas(size):
+  x = jax.random.normal(jax.random.key(0), (2, size, size + 1, 3))
+  theirs = lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+  np.testing.assert_array_equal(max_pool(x), theirs(x))
+  gradient = lambda pool: jax.grad(lambda x: jnp.sum(jnp.sin(pool(x))))(x)
+  np.testing.assert_allclose(gradient(max_pool), gradient(theirs), atol=1e-6)
+
+
+def test_the_variance_of_values_far_from_zero_is_exact():
+  """Once the running mean is near them, that is."""
+  x = 1000 + jax.random.normal(jax.random.key(0), (512, 4))
+  norm = BatchNorm()
+  variables = norm.init(jax.random.key(1), x)
+  variables["batch_stats"]["mean"] = jnp.full(4, 1000.0)
+  y, _ = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+  exact = np.asarray(x, np.float64)
+  exact = (exact - exact.mean(axis=0)) / np.sqrt(exact.var(axis=0) + 1e-5)
+  np.testing.assert_allclose(y, exact, atol=1e-4)
