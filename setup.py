@@ -34,6 +34,9 @@ TORCH = "torch==2.13.0"
 # The codecs of DICOM's compressed syntaxes. Never pylibjpeg-libjpeg, which is GPL.
 DICOM = ("pydicom>=3", "python-gdcm>=3", "pylibjpeg-openjpeg>=2")
 
+# Ships the photographs that natural images are cut from.
+PHOTOGRAPHS = "scikit-image>=0.22"
+
 setup(
   name="jaxrg",
   version="0.1.0",
@@ -53,6 +56,7 @@ setup(
       "pydicom-data",
       "pytest>=8",
       "ruff",
+      PHOTOGRAPHS,
       TORCH,
       *DICOM,
     ),
@@ -61,6 +65,7 @@ setup(
     "plan": ("libtpu",),  # Compiles for TPUs that are not there.
     "dicom": DICOM,
     "convert": (TORCH,),
+    "natural": (PHOTOGRAPHS,),
     "coco": ("pycocoevalcap==1.2",),  # Its METEOR runs GPL jars.
   },
 )

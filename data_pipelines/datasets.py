@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from data_pipelines import photographs
 from data_pipelines.thorax import builder as thorax
+
+NAMES = ("thorax", "photographs")
 
 
 def load(name: str, split: str, data_dir: str | None = None) -> Sequence[Any]:
@@ -15,5 +18,7 @@ def load(name: str, split: str, data_dir: str | None = None) -> Sequence[Any]:
   match dataset:
     case "thorax":
       return thorax.load(variant or "default", split, data_dir)
+    case "photographs":
+      return photographs.Crops(split)
     case _:
-      raise ValueError(f"Unknown data set {name!r} in config.data.name; known: thorax.")
+      raise ValueError(f"Unknown data set {name!r}; known: {', '.join(NAMES)}.")

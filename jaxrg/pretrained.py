@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from jaxrg import convert, weights
+from jaxrg import checkpoint, convert, weights
 from jaxrg.convert import vision
 from jaxrg.models.norms import NORMS
 
@@ -20,6 +20,7 @@ NUM_HEADS = {
   "text": "num_attention_heads",
   "decoder": "n_head",
 }
+OWN = "jaxrg"  # The kind of our own exports, beside those of `vision.KINDS`.
 WORDS = "tokens/embedding"
 CROSS_ATTENTION = r"layer_\d+/(cross_attention|norm_2)/.*"  # DistilGPT2 has none.
 
@@ -31,9 +32,11 @@ def check(config: ml_collections.ConfigDict) -> None:
   """
   for part, source in _sources(config).items():
     with _named(f"config.pretrained.{part}"):
-      weights.find(source)
       if config.paper == "eir":
-        _check_norm(config)
+        _check_norm(config, source)
+        if config.pretrained.kind == OWN:
+          continue
+      weights.find(source)
 
 
 def overlay(
@@ -63,17 +66,20 @@ def _sources(config: ml_collections.ConfigDict) -> dict[str, str]:
   return {part: source for part, source in given if part in NUM_HEADS and source}
 
 
-def _check_norm(config: ml_collections.ConfigDict) -> None:
+def _check_norm(config: ml_collections.ConfigDict, source: str) -> None:
   """Raises ValueError where the kind of the weights is unknown or of other pixels."""
   kind, norm = config.pretrained.kind, config.model.norm
-  if kind not in vision.KINDS:
+  if kind not in (OWN, *vision.KINDS):
+    known = ", ".join((OWN, *vision.KINDS))
+    raise ValueError(f"config.pretrained.kind={kind!r} must be one of {known}.")
+  if kind == OWN:
+    theirs = checkpoint.load_config(source)["config"]["model"].get("norm")
+  else:
+    theirs = vision.KINDS[kind].norm
+  if theirs not in (None, norm):
     raise ValueError(
-      f"config.pretrained.kind={kind!r} must be one of {', '.join(vision.KINDS)}."
-    )
-  if vision.KINDS[kind].norm not in (None, norm):
-    raise ValueError(
-      f"config.pretrained.kind={kind!r} has seen pixels normalised as "
-      f"{vision.KINDS[kind].norm!r}, and config.model.norm is {norm!r}: set it so."
+      f"config.pretrained.kind={kind!r} has seen pixels normalised as {theirs!r}, and "
+      f"config.model.norm is {norm!r}: set it so."
     )
 
 
@@ -113,8 +119,16 @@ def _read(
 def _read_encoder(
   source: str, config: ml_collections.ConfigDict, fresh: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str]:
-  """As `_read`, for the ResNet or DenseNet that `fresh` are the params of."""
-  _check_norm(config)
+  """As `_read`, for the ResNet or DenseNet that `fresh` are the params of.
+
+  Of an export of ours it may be any encoder.
+  """
+  _check_norm(config, source)
+  if config.pretrained.kind == OWN:
+    stored = checkpoint.load_arrays(source)
+    return {
+      name: tree["vision"] for name, tree in stored.items() if "vision" in tree
+    }, source
   norm, ours = config.model.norm, vision.architecture(fresh)
   if ours is None:
     raise ValueError(

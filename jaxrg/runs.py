@@ -43,7 +43,7 @@ def run(
   workdir.mkdir(parents=True, exist_ok=True)
   source = datasets.load(config.data.name, "train", config.data.data_dir)
   for name in inputs.trained(config):
-    checks.check_count(config, name, len(source))
+    checks.check_count(config, name, len(inputs.load_split(config, name, "train")))
   if not (workdir / "config.json").exists():
     pretrained.check(config)
   # Only now: what was mistyped until here has made no folder its own.

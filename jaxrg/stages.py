@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from etils import epath
 
-from data_pipelines import datasets, loader
+from data_pipelines import loader
 from jaxrg import augment, checks, inputs, models, momentum, objectives, optim
 from jaxrg.models.norms import standardise
 from jaxrg.tokenizers import Tokenizer
@@ -48,7 +48,7 @@ def prepare(
 ) -> Stage:
   """The stage `name` of a config; `workdir` holds what stages before it found."""
   recipe = config[name]
-  source = datasets.load(config.data.name, "train", config.data.data_dir)
+  source = inputs.load_split(config, name, "train")
   read = inputs.reader(config, name, tokenizer, workdir)
   studies = read(source)
   indices = _readable(studies, config.data.skip_damaged)

@@ -43,7 +43,7 @@ def train(
 
   Where a run starts, first of these: its own newest checkpoint; the exports
   `init_from` of stages before, the last first, where names and shapes agree; for parts
-  that they do not have, those of `config.pretrained`; random.
+  that they do not have or that begin `fresh`, those of `config.pretrained`; random.
   """
   stage = stages.prepare(config, name, tokenizer, workdir)
   directory = workdir / name
@@ -108,7 +108,7 @@ def first_state(stage: stages.Stage, mesh: Mesh, init_from: Sequence[epath.Path]
       unused = objectives.UNUSED.get(objective, ())
       fresh = overlay(fresh, export, unused, anew)
       has |= checkpoint.variable_shapes(export)["params"].keys()
-    fresh = pretrained.overlay(fresh, config, has)
+    fresh = pretrained.overlay(fresh, config, has - set(anew))
     return jax.jit(complete, out_shardings=shardings)(fresh, key)
 
   return sharding.abstract(shapes, shardings), start
@@ -119,10 +119,9 @@ def loop(
 ) -> TrainState:
   """Steps until the last one, or until validation has been stale for too long."""
   recipe, every = stage.recipe, stage.config.checkpoint.every
-  step = int(state.step)
-  finished = lambda: (
-    step >= stage.num_steps or int(state.progress.stale) >= recipe.early_stop
-  )
+  # Known here, too, so that no step waits for the one before.
+  step, stale = int(state.step), int(state.progress.stale)
+  finished = lambda: step >= stage.num_steps or stale >= recipe.early_stop
   if finished():
     return state
   train_step = _jitted_step(stage, state, mesh)
@@ -158,6 +157,7 @@ def loop(
         # As the state holds it: the best step is to be the best checkpoint too.
         score = float(np.float32(scores["score"]))
         state = _with_score(state, scores, step, stage)
+        stale = int(state.progress.stale)
         checkpoint.save(checkpoints, step, state, score=score)
         log.restart_clock()
       elif step % every == 0:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from data_pipelines import datasets, findings, loader
+from data_pipelines import findings, loader
 from jaxrg import classification, inference, inputs, objectives, sharding
 from jaxrg.metrics import clinical, nlg, retrieval
 from jaxrg.metrics.protocols import PROTOCOLS
@@ -26,7 +26,7 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
   published. Momentum contrast goes on to its end.
   """
   config = stage.config
-  source = datasets.load(config.data.name, stage.recipe.select_on, config.data.data_dir)
+  source = inputs.load_split(config, stage.name, stage.recipe.select_on)
   studies = stage.read(source)
   if stage.recipe.objective == "momentum":
     loss = _make_loss(stage, studies, mesh)
@@ -53,9 +53,7 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
 
 def tune_threshold(stage: Stage, variables: Any, mesh: Mesh) -> float:
   """By which the model decides best which topics are present, on validation."""
-  source = datasets.load(
-    stage.config.data.name, "validation", stage.config.data.data_dir
-  )
+  source = inputs.load_split(stage.config, stage.name, "validation")
   batches = _batches(stage.read(source), stage.recipe.batch_size)
   classify = inference.make_classify(stage.model)
   present, states = inference.classify_all(classify, variables, batches, mesh)

@@ -99,7 +99,7 @@ def test_wrong_flags(arguments, message, capsys, tmp_path, monkeypatch):
     ("pretrain.objective=guess", "Unknown config.pretrain.objective 'guess'"),
     ("pretrain.optim.frozen=('nothing/.*',)", "match no parameter: ['nothing/.*']"),
     ("stages=('pretrain','polish')", "the config has no section 'polish'"),
-    ("data.name=radio", "Unknown data set 'radio' in config.data.name; known: thorax"),
+    ("data.name=radio", "Unknown data set 'radio'; known: thorax, photographs"),
     ("data.name=thorax/huge", "thorax has no set 'huge': one of default, tiny"),
     ("data.name=thorax/retrieval", "thorax/retrieval has no split 'train'"),
     ("tokenizer.name=gpt3", "config.tokenizer.name 'gpt3'; known: trained, gpt2"),

@@ -1,5 +1,7 @@
 """EIR's image encoder beginning with published weights: laid over, or refused."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from jaxrg import pretrained, sharding, weight_files, weights
+from jaxrg import checkpoint, pretrained, sharding, weight_files, weights
 from jaxrg.convert import vision
 from jaxrg.models.densenet import DenseNet
 from jaxrg.models.grid import ViTGrid
@@ -170,3 +172,37 @@ def test_a_damaged_file_is_named(tmp_path):
   refused(
     config_of(tmp_path / "w.npz"), r"w\.npz: As kind 'torchvision': .* lacks 'bn1"
   )
+
+
+@pytest.fixture
+def own(tmp_path):
+  """An export of ours with a ViT for an encoder, and what is in it."""
+  model = ViTGrid(
+    ViT(stem=PatchStem(8, 16), num_layers=1, num_heads=2, width=8, mlp_dim=8)
+  )
+  given = draw(model, seed=1)
+  given["params"]["head"] = {"kernel": jnp.ones(3)}
+  config = {"config": {"model": {"norm": "mococxr"}}}
+  checkpoint.export(
+    tmp_path / "export", given, {"config.json": json.dumps(config).encode()}
+  )
+  return tmp_path / "export", model, given
+
+
+def test_an_encoder_of_ours_is_taken_whatever_it_is(own):
+  export, model, given = own
+  config = config_of(export, pretrained.OWN, norm="mococxr")
+  pretrained.check(config)
+  variables = pretrained.overlay(draw(model), config)
+  assert_equal(variables["params"]["vision"], given["params"]["vision"])
+  assert variables["params"].keys() == {"vision"}
+
+
+def test_an_encoder_of_ours_of_other_pixels_is_refused(own):
+  with pytest.raises(ValueError, match=r"'jaxrg' has seen pixels normalised as 'moco"):
+    pretrained.check(config_of(own[0], pretrained.OWN))
+
+
+def test_a_folder_that_is_no_export_is_refused(tmp_path):
+  with pytest.raises(ValueError, match=r"config\.pretrained\.vision: .* is no export"):
+    pretrained.check(config_of(tmp_path, pretrained.OWN))

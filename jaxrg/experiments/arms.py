@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from jaxrg import runs
+from jaxrg import pretrained, runs
 
 # What the first stage knows nothing of: arms that differ in these alone share it.
 LATER = (
@@ -21,10 +21,15 @@ LATER = (
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-  """The overrides of a base config, by dotted key."""
+  """The overrides of a base config, by dotted key.
+
+  Where `vision` is another arm, what learns to write begins with the image encoder of
+  that one's first stage.
+  """
 
   name: str
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  vision: "Arm | None" = None
 
   def config(
     self, base: ml_collections.ConfigDict, seed: int
@@ -52,11 +57,15 @@ def train(
     _, _, export = _first_stage(arm, base, seed, root)
     config.init_from = str(export)
     config.stages = later
+  if arm.vision:
+    _, _, encoder = _first_stage(arm.vision, base, seed, root)
+    config.pretrained.update(vision=str(encoder), kind=pretrained.OWN)
+    config.write.fresh = ("vision",)
   # Before a first stage is trained in vain.
   runs.refuse_others(folder, config)
   if not (folder / "eval" / "metrics.json").exists():
-    if later:
-      pretrain(arm, base, seed, root)
+    for first in filter(None, (later and arm, arm.vision)):
+      pretrain(first, base, seed, root)
     print(f"{arm.name}, seed {config.seed}: {folder}", flush=True)
     runs.run(config, folder)
   return folder

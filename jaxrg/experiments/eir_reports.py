@@ -22,12 +22,32 @@ STATIC = Arm("static-graph", {"graph.neighbours": 0})
 NO_STAGE_2 = Arm(
   "no-interpreter", {"stages": ("pretrain", "interpret", "retrieve", "write")}
 )
+RANDOM = Arm("grid-text-graph-cross-modal", {"write.fresh": ("vision",)})
+NATURAL = Arm("natural", vision=Arm("photographs", {"pretrain.films": "photographs"}))
+FROZEN = Arm(
+  "frozen",
+  {
+    "write.optim.frozen": ("vision",),
+    "refine.optim.frozen": ("interpreter", "vision"),
+  },
+)
+# Of the size of the default ResNet-18, more or less.
+DENSENET = Arm(
+  "densenet",
+  {
+    "model.vision.name": "densenet121",
+    "model.vision.densenet.blocks": (2, 4, 4, 2),
+    "model.vision.densenet.growth": 16,
+    "model.vision.densenet.base_width": 16,
+  },
+)
 DROPPED = Arm("dropout", {"model.history_dropout": 0.3, "model.graph_dropout": 0.3})
 
 
 def _grid() -> list[Trial]:
   """All of it, the paper's own first; without text and graph nothing is fused."""
-  known = {tuple(arm.overrides): arm for arm in (DEFAULT, NO_TEXT, NO_GRAPH)}
+  known = (DEFAULT, NO_TEXT, NO_GRAPH, RANDOM)
+  known = {tuple(arm.overrides): arm for arm in known}
   trials = {}
   for text, graph, medical in itertools.product((True, False), repeat=3):
     for kind in ("cross_modal", "add_norm"):
@@ -146,6 +166,25 @@ EXPERIMENTS = {
       "grid",
       "What do history, graph, medical pre-training and cross-modal fusion each add?",
       _grid(),
+    ),
+    Comparison(
+      "initialisation",
+      "Does it matter what the image encoder has seen before it learns to write?",
+      [
+        Trial("radiographs", DEFAULT),
+        Trial("photographs", NATURAL),
+        Trial("nothing", RANDOM),
+        Trial("radiographs, and it learns no more", FROZEN),
+      ],
+    ),
+    Comparison(
+      "backbones",
+      "Does another image encoder see more?",
+      [
+        Trial("ResNet", DEFAULT),
+        Trial("DenseNet", DENSENET),
+        Trial("ViT", Arm("vit", {"model.vision.name": "vit"})),
+      ],
     ),
     Comparison(
       "graphs",

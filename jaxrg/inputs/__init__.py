@@ -28,6 +28,12 @@ def trained(config: Any) -> list[str]:
   return [name for name in config.stages if config[name].objective != "retrieval"]
 
 
+def load_split(config: Any, name: str, split: str) -> Sequence[Any]:
+  """A split of the data that the stage `name` trains on, which may be its own."""
+  data = config[name].get("films") or config.data.name
+  return datasets.load(data, split, config.data.data_dir)
+
+
 def reader(config: Any, name: str, tokenizer: Any, folder: epath.Path) -> Read:
   """How the stage `name` reads a split.
 

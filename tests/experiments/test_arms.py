@@ -4,7 +4,8 @@ import pytest
 from etils import epath
 
 import micro
-from jaxrg import checkpoint, evaluation
+import micro_eir
+from jaxrg import checkpoint, evaluation, runs
 from jaxrg.experiments import arms
 from jaxrg.experiments.arms import Arm
 
@@ -96,6 +97,20 @@ def test_a_first_stage_for_itself_is_the_one_of_the_arm(copies, root):
   assert export.exists()
   arms.train(DEFAULT, micro.get_config(), 0, root)
   assert len(first_stages(copies)) == 1
+
+
+def test_an_arm_that_begins_with_the_encoder_of_another(root, monkeypatch):
+  asked = []
+  run = lambda config, folder, stage=None: asked.append((folder, config, stage))
+  monkeypatch.setattr(runs, "run", run)
+  arm = Arm("begun", vision=Arm("other", {"pretrain.films": "photographs"}))
+  arms.train(arm, micro_eir.get_config(), 0, root)
+  (first, of_films, _), (second, of_others, _), (_, config, _stage) = asked
+  assert (of_films.pretrain.films, of_others.pretrain.films) == (None, "photographs")
+  assert [s for _, _, s in asked] == ["pretrain", "pretrain", None]
+  assert config.init_from == str(first / "pretrain" / "export")
+  assert config.pretrained.vision == str(second / "pretrain" / "export")
+  assert (config.pretrained.kind, config.write.fresh) == ("jaxrg", ("vision",))
 
 
 def test_a_killed_run_goes_on(copies, root, monkeypatch):
