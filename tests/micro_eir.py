@@ -13,6 +13,7 @@ def get_config(changes: dict | None = None) -> ml_collections.ConfigDict:
   config = eir.get_config("tiny")
   config.data.image_size = 32
   config.tokenizer.update(vocab_size=300, words=150)
+  config.data.max_films = 2
   config.text.update(history_length=16, report_length=24)
   config.graph.update(max_nodes=40, max_edges=300, name_length=4)
   small = dict(num_heads=2, mlp_dim=16)

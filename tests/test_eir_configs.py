@@ -9,7 +9,7 @@ from configs import eir
 from jaxrg import checks, inputs, models, sharding
 
 VARIANTS = ("tiny", "thorax", "thorax_long", "tiny,published", "mimic_cxr")
-VARIANTS += ("mimic_cxr,published",)
+VARIANTS += ("mimic_cxr,published", "iu_xray", "iu_xray,published")
 # Spec eir 9; the classifier's part has no value path, the graph's an `added` bit more.
 SIZES = {
   "vision": 23_508_032,

@@ -37,6 +37,12 @@ PROTOCOLS = {
       _full_stops_apart,
       empty="...",
     ),
+    Protocol(
+      "lower",
+      'lower case, "." set apart, runs of blanks collapsed',
+      lambda text: _full_stops_apart(text.lower()),
+      empty="...",
+    ),
   )
 }
 

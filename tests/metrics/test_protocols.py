@@ -12,6 +12,8 @@ from jaxrg.metrics.protocols import PROTOCOLS
     ("priorrg", "3.5 cm", "3 .5 cm"),
     ("priorrg", "", " . . ."),
     ("priorrg", "  ", " . . ."),
+    ("lower", "No effusion.  Clear.", "no effusion . clear ."),
+    ("lower", "", " . . ."),
   ],
 )
 def test_texts(protocol, text, expected):
