@@ -7,6 +7,7 @@ from jaxrg.metrics import clinical
 
 
 def test_f1_by_hand():
+  """Spec eir 12, 16: precision, recall and F1, 0/0 and what macro is the mean of."""
   outcomes = np.array([[6, 2, 4], [0, 0, 0], [0, 3, 0], [0, 0, 2]])
   np.testing.assert_allclose(clinical.precision(outcomes), [0.75, 0, 0, 0])
   np.testing.assert_allclose(clinical.recall(outcomes), [0.6, 0, 0, 0])
@@ -17,6 +18,7 @@ def test_f1_by_hand():
 
 
 def test_uncertain_counts_as_named():
+  """Spec eir 12, 16: both policies."""
   predicted, truth = np.array([labels(edema=-1)]), np.array([labels(edema=1)])
   edema = LABELS.index("Edema")
   as_positive = clinical.label_statistics(predicted, truth, "positive")[0, edema]

@@ -92,6 +92,20 @@ def test_sums_of_statistics_are_the_corpus():
   np.testing.assert_allclose(nlg.bleu(every[:30].sum(0)), expected, atol=1e-9)
 
 
+def test_bleu_and_rouge_by_hand():
+  """Spec eir 12, 16: clipped counts, the brevity penalty, and beta 1.2."""
+  bleu = lambda *texts: nlg.bleu(nlg.bleu_statistics(nlg.count(*texts)).sum(axis=0))
+  longer = (["no effusion seen today"], ["no effusion seen"])
+  np.testing.assert_allclose(bleu(*longer)[:2], [3 / 4, np.sqrt(3 / 4 * 2 / 3)])
+  clipped = (["no no no no"], ["no effusion no"])
+  np.testing.assert_allclose(bleu(*clipped)[0], 2 / 4)
+  shorter = (["no effusion"], ["no effusion seen today"])
+  np.testing.assert_allclose(bleu(*shorter)[0], np.exp(1 - 4 / 2))
+  precision, recall = 3 / 4, 1
+  expected = (1 + 1.44) * precision * recall / (recall + 1.44 * precision)
+  np.testing.assert_allclose(nlg.rouge_l(*longer), [expected])
+
+
 def test_longest_common_subsequence_by_hand():
   assert nlg.longest_common_subsequence("abcbdab", "bdcaba") == 4
   assert nlg.longest_common_subsequence("", "abc") == 0
