@@ -1,14 +1,14 @@
 """Decodes a split from an export, scores it, and writes the page."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 
 from data_pipelines import datasets, findings, interventions, loader, records
-from jaxrg import classification, inputs, report, writer
+from jaxrg import classification, evidence, inputs, report, writer
 from jaxrg.metrics import (
   baselines,
   clinical,
@@ -44,13 +44,17 @@ def evaluate(
     other = interventions.other_patients_prior(meta)
     none = interventions.without(("prior",))
     runs |= {OTHER: system.write(other.edit), NONE: system.write(none)}
-  topics = _topics(system, rows, directory) if config.paper == "eir" else None
+  topics = tell = None
+  if config.paper == "eir":
+    topics = _topics(system, rows, directory)
+    if config.model.use_graph:
+      tell = evidence.of_studies(config, epath.Path(directory))
   if jax.process_index() != 0:
     return ""
   out.mkdir(parents=True, exist_ok=True)
   predictions.write(out / "predictions.jsonl", rows)
   train = datasets.load(config.data.name, "train", data_dir or config.data.data_dir)
-  scores = _score(system, rows, runs, topics, train, out, include_text)
+  scores = _score(system, rows, runs, topics, train, out, include_text, tell)
   views = [record["view"] for record in meta]
   if unknown := [view for view in views if view and view not in config.data.views]:
     print(records.unknown_views(unknown))
@@ -73,7 +77,7 @@ def _topics(
   }
 
 
-def _score(system, rows, runs, topics, train, out, include_text) -> str:
+def _score(system, rows, runs, topics, train, out, include_text, tell) -> str:
   """Scores the rows beside the baselines; writes the page and metrics.json."""
   config, source = system.config, system.source
   truncation = _truncation(config, system.export.tokenizer)
@@ -104,7 +108,7 @@ def _score(system, rows, runs, topics, train, out, include_text) -> str:
     rows,
     metrics,
     include_text=include_text,
-    records=_for_page(source, system.places) if include_text else None,
+    records=_for_page(source, system.places, tell) if include_text else None,
     baselines=beside,
     priors=priors,
     title=f"{config.paper} on {config.data.name}",
@@ -140,8 +144,12 @@ def _truncation(config: Any, tokenizer: Tokenizer) -> Truncation | None:
   return Truncation(cut, f"cut to {length} tokens")
 
 
-def _for_page(source: Sequence[Any], places: Iterable[int]) -> dict[str, dict]:
-  """What the page shows of each study, by id."""
+def _for_page(
+  source: Sequence[Any],
+  places: Iterable[int],
+  tell: Callable[[str], evidence.Evidence] | None,
+) -> dict[str, dict]:
+  """What the page shows of each study, by id; `tell` says what EIR has written from."""
   shown = {}
   for at in places:
     record = loader.parse(source, at)
@@ -156,4 +164,7 @@ def _for_page(source: Sequence[Any], places: Iterable[int]) -> dict[str, dict]:
         "prior_view": prior["view"],
         "prior_time": prior["study_time"],
       }
+    if tell is not None:
+      told = tell(record["study_id"])
+      shown[record["id"]] |= {"like": told.cases(), "graph": evidence.draw(told.graph)}
   return shown

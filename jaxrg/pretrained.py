@@ -69,8 +69,8 @@ def _sources(config: ml_collections.ConfigDict) -> dict[str, str]:
 def _check_norm(config: ml_collections.ConfigDict, source: str) -> None:
   """Raises ValueError where the kind of the weights is unknown or of other pixels."""
   kind, norm = config.pretrained.kind, config.model.norm
-  if kind not in (OWN, *vision.KINDS):
-    known = ", ".join((OWN, *vision.KINDS))
+  if kind not in (known := (*vision.KINDS, OWN)):
+    known = ", ".join(known)
     raise ValueError(f"config.pretrained.kind={kind!r} must be one of {known}.")
   if kind == OWN:
     theirs = checkpoint.load_config(source)["config"]["model"].get("norm")

@@ -30,7 +30,7 @@ Sentences: <span class="s right">a finding both have</span>
 WITHHELD = "Report text and images are left out (include_text is off)."
 IMAGE_BYTES = 10 << 20  # All images together, before base64 adds a third.
 SIDES = (512, 384, 256, 192, 128, 96)  # The largest that keeps to it.
-CONTEXT = ("indication", "history")
+CONTEXT = ("indication", "history", "like")  # The last: whose films look alike.
 
 
 def write(
@@ -50,9 +50,10 @@ def write(
 
   `records` maps an id to what is known of the study: any of image, prior_image
   (height width [1], uint8), view, study_time, prior_view, prior_time, indication,
-  history. `metrics`, `baselines`, `priors` are as in `tables.tables`; `notes` are
-  lines under the title. Unless `include_text`, the page has ids, labels and scores
-  only: no text, date or image of any study. Written whole, readable by its owner.
+  history, like (in words), graph (a data URI). `metrics`, `baselines`, `priors` are as
+  in `tables.tables`; `notes` are lines under the title. Unless `include_text`, the page
+  has ids, labels and scores only: no text, date or image of any study. Written whole,
+  readable by its owner.
   """
   records = records or {}
   album = Album([records.get(row["id"], {}) for row in rows] if include_text else [])
@@ -102,6 +103,14 @@ class Album:
     if key not in self.images:
       data = base64.b64encode(_png(image, self._side)).decode()
       self.images[key] = f"data:image/png;base64,{data}"
+    return key
+
+  def keep(self, uri: str) -> str:
+    """The key of a drawing that is a data URI already."""
+    if not uri:
+      return ""
+    key = hashlib.sha256(uri.encode()).hexdigest()[:12]
+    self.images[key] = uri
     return key
 
 
@@ -180,6 +189,7 @@ def _pictures(record: Mapping, album: Album) -> dict:
     "caption": _joined(record.get("view", ""), time[:10]),
     "prior_image": album.add(record.get("prior_image")),
     "prior_caption": _joined(record.get("prior_view", ""), prior_time[:10]),
+    "graph": album.keep(record.get("graph", "")),
   }
 
 

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from data_pipelines import familiarity, graphs, images, records
+from data_pipelines import familiarity, images, records
 from data_pipelines.films import ABSENT
 from data_pipelines.loader import Record
 from jaxrg import cli, embedding, exports, inference, inputs, retriever
+from jaxrg.evidence import Evidence
 
 NOT_COMPARED = (
   "NOT COMPARED: whether this is like the films that the model was trained on, nobody "
@@ -20,20 +21,6 @@ NOT_COMPARED = (
 ONE_ANATOMY = (
   "The model has seen films composed from one CT only: this is a smoke test."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Evidence:
-  """What a report was written from, besides the film and what was told."""
-
-  similar: tuple[tuple[str, float], ...]  # Training studies and how much, best first.
-  graph: graphs.Graph
-
-  def __str__(self) -> str:
-    known = ", ".join(f"{study} ({score:.2f})" for study, score in self.similar)
-    pairs = zip(self.graph.names, self.graph.added)
-    added = ", ".join(name for name, is_added in pairs if is_added)
-    return f"like: {known or 'none'}\nin their reports: {added or 'nothing more'}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,6 +125,25 @@ def test_images_are_the_films(tmp_path, rows):
   np.testing.assert_array_equal(found, picture(2)[..., 0])
 
 
+def test_what_a_report_was_written_from(tmp_path, rows):
+  told = {"like": "s1 (0.98)", "graph": "data:image/svg+xml;base64,PHN2Zy8+"}
+  path = tmp_path / "report.html"
+  metrics = scoring.score(rows, reader=Reader(), resamples=20)
+  known = {rows[0]["id"]: record(0) | told}
+  write = lambda include_text: report.write(
+    path, rows, metrics, include_text=include_text, records=known, reader=Reader()
+  )
+  write(True)
+  data = data_of(path.read_text("utf-8"))
+  first, second, _ = data["studies"]
+  assert ["Like", "s1 (0.98)"] in first["context"]
+  assert data["images"][first["graph"]] == told["graph"]
+  assert second["graph"] == ""
+  write(False)
+  assert "s1 (0.98)" not in path.read_text("utf-8")
+  assert "svg+xml" not in path.read_text("utf-8")
+
+
 def test_a_prior_that_is_another_current_image_is_stored_once():
   images = [{"image": picture(0)}, {"image": picture(1), "prior_image": picture(0)}]
   album = report.Album(images)
