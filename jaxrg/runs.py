@@ -24,6 +24,11 @@ from jaxrg import (
 from jaxrg.tokenizers import Tokenizer
 from jaxrg.unigram import UnigramTokenizer
 
+# What a run keeps in its folder beside its stages.
+FOUND = (
+  "tokenizer",
+  *(inputs.eir.TOPICS, inputs.eir.TRIPLES, inputs.eir.NEIGHBOURS, inputs.eir.RETRIEVER),
+)
 TEXTS = ("findings", "indication", "history")  # What a vocabulary is made of.
 
 
@@ -71,6 +76,13 @@ def export_of(
   """Where the stage `name` puts its export; that of the last one is the run's."""
   last = name == config.stages[-1]
   return workdir / "export" if last else workdir / name / "export"
+
+
+def is_done(config: ml_collections.ConfigDict, name: str, workdir: epath.Path) -> bool:
+  """Whether `workdir` holds the result of the stage `name`."""
+  if config[name].objective == "retrieval":
+    return (workdir / inputs.eir.NEIGHBOURS).exists()
+  return export_of(config, name, workdir).exists()
 
 
 def _run_stage(

@@ -2,19 +2,20 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 from etils import epath
 
-from jaxrg import pretrained, runs
+from jaxrg import inputs, pretrained, runs
 
-# What the first stage knows nothing of: arms that differ in these alone share it.
+# What the stages that arms share know nothing of, where arms differ in these alone.
 LATER = (
   *("stages", "finetune.", "decode.", "model.fusion."),
-  *("interpret.", "write.", "refine.", "graph.", "model.use_text", "model.use_graph"),
+  *("write.", "refine.", "graph.", "model.use_text", "model.use_graph"),
   *("model.aggregation.", "model.reading", "model.history_", "model.graph_dropout"),
 )
 
@@ -53,19 +54,23 @@ def train(
   """
   config = arm.config(base, seed)
   folder = root / f"{arm.name}-{config.seed}"
-  if later := config.stages[1:]:
-    _, _, export = _first_stage(arm, base, seed, root)
-    config.init_from = str(export)
-    config.stages = later
   if arm.vision:
-    _, _, encoder = _first_stage(arm.vision, base, seed, root)
+    other, place = _shared_run(arm.vision, base, seed, root)
+    encoder = runs.export_of(other, other.stages[0], place)
     config.pretrained.update(vision=str(encoder), kind=pretrained.OWN)
     config.write.fresh = ("vision",)
-  # Before a first stage is trained in vain.
+  # Before anything is trained in vain.
   runs.refuse_others(folder, config)
   if not (folder / "eval" / "metrics.json").exists():
-    for first in filter(None, (later and arm, arm.vision)):
-      pretrain(first, base, seed, root)
+    if arm.vision:
+      pretrain(arm.vision, base, seed, root)
+    if shared := _shared_stages(config):
+      other, place = _shared_run(arm, base, seed, root)
+      for stage in shared:
+        _run_stage(arm, other, place, stage)
+      folder.mkdir(parents=True, exist_ok=True)
+      runs.claim(folder, config)
+      _take(place, folder, shared)
     print(f"{arm.name}, seed {config.seed}: {folder}", flush=True)
     runs.run(config, folder)
   return folder
@@ -75,21 +80,56 @@ def pretrain(
   arm: Arm, base: ml_collections.ConfigDict, seed: int, root: epath.Path
 ) -> epath.Path:
   """The export of the arm's first stage, which all arms share that agree in it."""
-  config, folder, export = _first_stage(arm, base, seed, root)
-  if not export.exists():
-    print(f"{arm.name}, seed {config.seed}: {folder}", flush=True)
-    runs.run(config, folder, stage=config.stages[0])
-  return export
+  config, folder = _shared_run(arm, base, seed, root)
+  _run_stage(arm, config, folder, config.stages[0])
+  return runs.export_of(config, config.stages[0], folder)
 
 
-def _first_stage(
+def _shared_stages(config: ml_collections.ConfigDict) -> list[str]:
+  """Those before the first that learns to write."""
+  learns = lambda name: config[name].objective in inputs.WRITES
+  return list(itertools.takewhile(lambda name: not learns(name), config.stages))
+
+
+def _shared_run(
   arm: Arm, base: ml_collections.ConfigDict, seed: int, root: epath.Path
-) -> tuple[ml_collections.ConfigDict, epath.Path, epath.Path]:
-  """The config of a first stage, its run's folder, named by it, and its export."""
+) -> tuple[ml_collections.ConfigDict, epath.Path]:
+  """The config of a run whose stages arms share, and its folder, which it names."""
   mine = {k: v for k, v in arm.overrides.items() if not k.startswith(LATER)}
   config = Arm(arm.name, mine).config(base, seed)
   identity = json.dumps(runs.identity(config), sort_keys=True)
   digest = hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
-  first = config.stages[0]
-  folder = root / f"{first}-{digest}"
-  return config, folder, folder / first / "export"
+  return config, root / f"{config.stages[0]}-{digest}"
+
+
+def _run_stage(
+  arm: Arm, config: ml_collections.ConfigDict, folder: epath.Path, stage: str
+) -> None:
+  if not runs.is_done(config, stage, folder):
+    print(f"{arm.name}, seed {config.seed}: {folder}", flush=True)
+    runs.run(config, folder, stage=stage)
+
+
+def _take(source: epath.Path, folder: epath.Path, stages: Sequence[str]) -> None:
+  """Copies what the `stages` of another run have learnt and found to a run's folder.
+
+  A file or an export is there whole or not at all.
+  """
+  learnt = [f"{stage}/export" for stage in stages]
+  for name in (*runs.FOUND, *learnt):
+    if (source / name).exists() and not (folder / name).exists():
+      draft = folder / f"{name}.unfinished"
+      if draft.exists():
+        draft.rmtree() if draft.is_dir() else draft.unlink()
+      _copy(source / name, draft)
+      draft.rename(folder / name)
+
+
+def _copy(source: epath.Path, target: epath.Path) -> None:
+  target.parent.mkdir(parents=True, exist_ok=True)
+  if not source.is_dir():
+    source.copy(target)
+    return
+  target.mkdir()
+  for path in source.iterdir():
+    _copy(path, target / path.name)

@@ -1,5 +1,7 @@
 """Arms are trained once, and share a first stage where they agree in it."""
 
+import pathlib
+
 import pytest
 from etils import epath
 
@@ -19,6 +21,19 @@ def root(tmp_path):
 
 def first_stages(asked):
   return [what for what in asked if what.endswith("/pretrain")]
+
+
+def same_files(*folders):
+  """Whether the folders hold the same export, and that it is one."""
+  first, second = (
+    {
+      path.relative_to(folder): path.read_bytes()
+      for path in (folder / "export").rglob("*")
+      if path.is_file()
+    }
+    for folder in map(pathlib.Path, folders)
+  )
+  return bool(first) and first == second
 
 
 def test_an_arm_is_its_overrides_and_its_seed():
@@ -58,11 +73,8 @@ def test_arms_that_differ_later_share_their_first_stage(copies, root, overrides)
   for arm in (DEFAULT, Arm("other", overrides)):
     arms.train(arm, micro.get_config(), 0, root)
   assert len(first_stages(copies)) == 1
-  starts = [
-    checkpoint.load_config(root / name)["init_from"]
-    for name in ("default-0", "other-0")
-  ]
-  assert starts[0] == starts[1] == str(root / copies[0] / "export")
+  for name in ("default-0", "other-0"):
+    assert same_files(root / name / "pretrain", root / copies[0])
 
 
 @pytest.mark.parametrize(
@@ -81,9 +93,7 @@ def test_arms_that_differ_before_have_their_own(copies, root, overrides, seed):
   assert len(set(first_stages(copies))) == 2
   folder = root / f"other-{seed}"
   assert checkpoint.load_config(folder)["seed"] == seed
-  assert checkpoint.load_config(folder)["init_from"] == str(
-    root / first_stages(copies)[1] / "export"
-  )
+  assert same_files(folder / "pretrain", root / first_stages(copies)[1])
 
 
 def test_an_arm_without_a_first_stage(copies, root):
@@ -101,15 +111,21 @@ def test_a_first_stage_for_itself_is_the_one_of_the_arm(copies, root):
 
 def test_an_arm_that_begins_with_the_encoder_of_another(root, monkeypatch):
   asked = []
-  run = lambda config, folder, stage=None: asked.append((folder, config, stage))
+
+  def run(config, folder, stage=None):
+    folder.mkdir(exist_ok=True)
+    asked.append((folder, config, stage))
+
   monkeypatch.setattr(runs, "run", run)
   arm = Arm("begun", vision=Arm("other", {"pretrain.films": "photographs"}))
   arms.train(arm, micro_eir.get_config(), 0, root)
-  (first, of_films, _), (second, of_others, _), (_, config, _stage) = asked
-  assert (of_films.pretrain.films, of_others.pretrain.films) == (None, "photographs")
-  assert [s for _, _, s in asked] == ["pretrain", "pretrain", None]
-  assert config.init_from == str(first / "pretrain" / "export")
-  assert config.pretrained.vision == str(second / "pretrain" / "export")
+  stages = ["pretrain", "pretrain", "interpret", "retrieve", None]
+  assert [stage for _, _, stage in asked] == stages
+  (other, of_others, _), (first, of_films, _), *_, (folder, config, _) = asked
+  assert (of_others.pretrain.films, of_films.pretrain.films) == ("photographs", None)
+  assert other != first
+  assert folder == root / "begun-0"
+  assert config.pretrained.vision == str(other / "pretrain" / "export")
   assert (config.pretrained.kind, config.write.fresh) == ("jaxrg", ("vision",))
 
 
