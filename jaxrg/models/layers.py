@@ -311,18 +311,16 @@ class BatchNorm(nn.Module):
     y = widen(x)
     mean, var = running_mean.value, running_var.value
     if train:
-      real = jnp.ones((1,) * x.ndim, bool) if mask is None else mask
+      every = (len(x), *(1,) * (x.ndim - 1))
+      real = jnp.ones(every, bool) if mask is None else mask
       # What the mask does not tell apart is summed before it is applied.
       alike = tuple(i for i in axes if real.shape[i] == 1)
       rows = lambda z: jnp.sum(jnp.sum(z, alike, keepdims=True) * real, axes)
       count = real.sum().astype(y.dtype) * math.prod(x.shape[i] for i in alike)
       total = jnp.maximum(count, 1.0)
-      # Both in one pass, and without cancellation where the running mean is near.
-      near = jax.lax.stop_gradient(mean)
-      y = y - spread(near)
-      shift = rows(y) / total
-      var = jnp.maximum(rows(jnp.square(y)) / total - jnp.square(shift), 0.0)
-      mean, y = near + shift, y + spread(near)
+      mean = rows(y) / total
+      # Without a gradient by the mean, which is 0: not to sum it saves a pass.
+      var = rows(jnp.square(y - spread(jax.lax.stop_gradient(mean)))) / total
       if not self.is_initializing():
         unbiased = var * (total / jnp.maximum(total - 1.0, 1.0))
         rate = jnp.where(count > 0, 1.0 - self.momentum, 0.0)
