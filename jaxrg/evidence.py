@@ -37,14 +37,13 @@ def of_studies(config: Any, folder: epath.Path) -> Callable[[str], Evidence]:
 
   `folder` is a run's or an export's.
   """
-  build, found = inputs.eir.make_build(config, folder), None
+  grow, found = inputs.eir.make_grow(config, folder), None
   if inputs.eir.reads_neighbours(config):
     found = neighbours.read(folder / inputs.eir.NEIGHBOURS)
-  count = config.graph.neighbours
 
   def of(study: str) -> Evidence:
-    similar = found.of(study)[:count] if found else ()
-    return Evidence(tuple(similar), build(study))
+    similar = found.of(study)[: grow.count] if found else ()
+    return Evidence(tuple(similar), grow([case for case, _ in similar]))
 
   return of
 

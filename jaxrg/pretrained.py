@@ -69,9 +69,11 @@ def _sources(config: ml_collections.ConfigDict) -> dict[str, str]:
 def _check_norm(config: ml_collections.ConfigDict, source: str) -> None:
   """Raises ValueError where the kind of the weights is unknown or of other pixels."""
   kind, norm = config.pretrained.kind, config.model.norm
-  if kind not in (known := (*vision.KINDS, OWN)):
-    known = ", ".join(known)
-    raise ValueError(f"config.pretrained.kind={kind!r} must be one of {known}.")
+  kinds = (*vision.KINDS, OWN)
+  if kind not in kinds:
+    raise ValueError(
+      f"config.pretrained.kind={kind!r} must be one of {', '.join(kinds)}."
+    )
   if kind == OWN:
     theirs = checkpoint.load_config(source)["config"]["model"].get("norm")
   else:
@@ -126,9 +128,8 @@ def _read_encoder(
   _check_norm(config, source)
   if config.pretrained.kind == OWN:
     stored = checkpoint.load_arrays(source)
-    return {
-      name: tree["vision"] for name, tree in stored.items() if "vision" in tree
-    }, source
+    given = {name: tree["vision"] for name, tree in stored.items() if "vision" in tree}
+    return given, source
   norm, ours = config.model.norm, vision.architecture(fresh)
   if ours is None:
     raise ValueError(

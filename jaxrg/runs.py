@@ -25,10 +25,7 @@ from jaxrg.tokenizers import Tokenizer
 from jaxrg.unigram import UnigramTokenizer
 
 # What a run keeps in its folder beside its stages.
-FOUND = (
-  "tokenizer",
-  *(inputs.eir.TOPICS, inputs.eir.TRIPLES, inputs.eir.NEIGHBOURS, inputs.eir.RETRIEVER),
-)
+FOUND = ("tokenizer", *inputs.eir.FILES)
 TEXTS = ("findings", "indication", "history")  # What a vocabulary is made of.
 
 

@@ -27,6 +27,7 @@ from jaxrg import neighbours
 # In a run, and in its export.
 NEIGHBOURS, TOPICS, TRIPLES = "neighbours.npz", "topics.json", "triples.json.gz"
 RETRIEVER = "retriever.npz"
+FILES = (TOPICS, NEIGHBOURS, TRIPLES, RETRIEVER)
 
 
 def read_films(config: Any, source: Sequence[Any]) -> films.Films:
@@ -118,8 +119,7 @@ def read_topics(folder: epath.Path) -> Topics:
 
 def files(folder: epath.Path) -> dict[str, bytes]:
   """What a run's folder holds that its export needs, too."""
-  names = (TOPICS, NEIGHBOURS, TRIPLES, RETRIEVER)
-  found = [name for name in names if (folder / name).exists()]
+  found = [name for name in FILES if (folder / name).exists()]
   return {name: (folder / name).read_bytes() for name in found}
 
 

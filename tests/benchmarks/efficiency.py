@@ -11,14 +11,13 @@ With an export, what a graph of similar cases costs beside the base graph is tol
 
 import argparse
 import functools
-import importlib.util
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import recipes
 from etils import epath
 from flax.core import meta
 
@@ -102,7 +101,7 @@ def compare_fusions(config, repeats: int) -> None:
     for kind in KINDS:
       config.model.aggregation.name = kind
       programs[kind] = compile_all(config, rows)
-    for name in programs[KINDS[0]].keys() - {"parameters"}:
+    for name in ("aggregation", "states of topics", "report"):
       for kind in KINDS:
         program, given = programs[kind][name]
         macs = program.cost_analysis()["flops"] / 2 / rows
@@ -146,13 +145,9 @@ def main():
   parser.add_argument("--repeats", type=int, default=50)
   parser.add_argument("--export", type=epath.Path)
   options = parser.parse_args()
-  path, _, variant = options.config.partition(":")
-  spec = importlib.util.spec_from_file_location("recipe", Path(path))
-  recipe = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(recipe)
   device = jax.devices()[0]
   print(f"{options.config} on {len(jax.devices())} x {device.device_kind}")
-  compare_fusions(recipe.get_config(*filter(None, [variant])), options.repeats)
+  compare_fusions(recipes.load(options.config), options.repeats)
   if options.export:
     compare_graphs(options.export.resolve(), options.repeats)
 

@@ -8,12 +8,11 @@ out of the part in which it happens.
 """
 
 import argparse
-import importlib.util
 import time
-from pathlib import Path
 from unittest import mock
 
 import jax
+import recipes
 
 from data_pipelines import datasets
 from jaxrg import evaluation, runs, train
@@ -52,11 +51,7 @@ def main():
   parser.add_argument("workdir")
   parser.add_argument("--config", default="configs/priorrg.py")
   options = parser.parse_args()
-  path, _, variant = options.config.partition(":")
-  spec = importlib.util.spec_from_file_location("recipe", Path(path))
-  recipe = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(recipe)
-  config = recipe.get_config(*filter(None, [variant]))
+  config = recipes.load(options.config)
 
   clock, began = Clock(), time.perf_counter()
   load = clock.timed(datasets.load, lambda *_: "data")
