@@ -159,6 +159,7 @@ def thorax() -> ml_collections.ConfigDict:
     objective="reporting",
     fresh=(),  # Parts that begin at random, whatever stages before have learnt.
     num_epochs=2,
+    states="label",  # What reports are learnt from: or "predicted", or "scheduled".
     weights=dict(generator=1.0, classifier=1.0),
     # So few steps that the generator learns to heed its topics by a high rate alone.
     optim=_optim(
@@ -172,6 +173,7 @@ def thorax() -> ml_collections.ConfigDict:
     teach,
     objective="review",
     num_epochs=1,
+    states="label",
     weights=dict(generator=1.0, classifier=1.0, interpreter=1.0),
     optim=_optim(**optim, learning_rate=1e-4, warmup_steps=0, frozen=("interpreter",)),
   )

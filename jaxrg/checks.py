@@ -157,6 +157,8 @@ def _check_recipe(config: ml_collections.ConfigDict, name: str) -> None:
       _at_least(f"{name}.augment.{key}", amount, 0)
   if recipe.objective == "momentum":
     _check_momentum(recipe, name)
+  if recipe.objective in ("reporting", "review"):
+    _known(f"{name}.states", recipe.states, objectives.STATES)
 
 
 def _check_groups(recipe: ml_collections.ConfigDict, name: str) -> None:

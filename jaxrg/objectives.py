@@ -3,6 +3,7 @@
 An objective is a pure function `(params, extra, batch, key) -> (loss, (extra,
 metrics))`. It is all that the train step knows of a model or a paper. Without a
 key it is an evaluation: no dropout, running statistics, rows weighted by `valid`.
+With one, the batch also says at which `step` of the stage it is seen.
 """
 
 from collections.abc import Callable, Mapping
@@ -78,15 +79,23 @@ def interpretation(model: nn.Module) -> Objective:
   return objective
 
 
-def reporting(model: nn.Module, weights: Mapping[str, float]) -> Objective:
+def reporting(
+  model: nn.Module,
+  weights: Mapping[str, float],
+  predicted: Callable[[jax.Array], float | jax.Array] | None = None,
+) -> Objective:
   """Write the report, and tell the state of every topic (spec eir 6.5).
 
   `weights` are those of the losses of the `generator`, the `classifier` and, if it is
   among them, the `interpreter`, which reads the states again from what was written.
+  `predicted(step)` is how many of the states that training writes from are the
+  classifier's own, as all of them are at inference (6.2); None: all are the true ones.
   """
   method = "review" if "interpreter" in weights else "__call__"
 
   def objective(params, extra, batch, key):
+    if predicted and key is not None:
+      batch = batch | {"predicted": predicted(batch["step"])}
     output, extra = _apply(model, params, extra, batch, key, method)
     logits, *readings = output
     loss, accuracy = _next_token(logits, batch)
@@ -130,6 +139,9 @@ def augmented(
 
 
 POSITIVES = ("study", "patient")
+# Which states training writes reports from; "scheduled" goes from the first to the
+# second, at an even pace.
+STATES = ("label", "predicted", "scheduled")
 # The method that touches exactly the parameters that the objective needs.
 METHODS = {
   "contrastive": "contrast",

@@ -68,7 +68,7 @@ def prepare(
     indices=indices,
     groups=_study_ids(source, indices) if _is_grouped(recipe) else None,
     model=model,
-    objective=make_objective(config, recipe, model),
+    objective=make_objective(config, recipe, model, num_steps),
     complete=completion(config, recipe),
     tx=optim.make(recipe.optim, num_steps),
     steps_per_epoch=steps_per_epoch,
@@ -77,9 +77,12 @@ def prepare(
 
 
 def make_objective(
-  config: ml_collections.ConfigDict, recipe: ml_collections.ConfigDict, model: nn.Module
+  config: ml_collections.ConfigDict,
+  recipe: ml_collections.ConfigDict,
+  model: nn.Module,
+  num_steps: int,
 ) -> objectives.Objective:
-  """What a stage minimises."""
+  """What a stage of `num_steps` minimises."""
   match recipe.objective:
     case "contrastive":
       objective = objectives.contrastive(model, recipe.positives)
@@ -88,7 +91,8 @@ def make_objective(
     case "interpretation":
       return objectives.interpretation(model)
     case "reporting" | "review":
-      return objectives.reporting(model, dict(recipe.weights))
+      own = _own_states(recipe.states, num_steps)
+      return objectives.reporting(model, dict(recipe.weights), own)
     case "momentum":
       return _momentum(config, recipe, model)
   if not any(recipe.augment.values()):
@@ -111,6 +115,12 @@ def _momentum(
     change=functools.partial(augment.radiographs, **recipe.augment),
     normalise=functools.partial(standardise, norm=config.model.norm),
   )
+
+
+def _own_states(source: str, num_steps: int) -> optax.Schedule | None:
+  """How many states are the classifier's own, by step; None: never any."""
+  ends = {"label": None, "predicted": (1.0, 1.0), "scheduled": (0.0, 1.0)}[source]
+  return ends and optax.linear_schedule(*ends, num_steps)
 
 
 def completion(

@@ -95,9 +95,9 @@ def make_train_step(
   `accumulation`, so that a batch spread over devices is cut without moving rows.
   """
 
-  def micro_step(trainable, held, extra, batch, key):
+  def micro_step(trainable, held, extra, batch, key, step):
     def loss_of(trainable):
-      return objective(optim.join(trainable, held), extra, batch, key)
+      return objective(optim.join(trainable, held), extra, batch | {"step": step}, key)
 
     grad_fn = jax.value_and_grad(loss_of, has_aux=True)
     (loss, (extra, metrics)), grads = grad_fn(trainable)
@@ -107,7 +107,9 @@ def make_train_step(
     key = jax.random.fold_in(key, state.step)
     trainable, held = optim.split(state.params, frozen)
     if accumulation == 1:
-      extra, grads, metrics = micro_step(trainable, held, state.extra, batch, key)
+      extra, grads, metrics = micro_step(
+        trainable, held, state.extra, batch, key, state.step
+      )
     else:
       cut = lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1)
 
@@ -115,7 +117,9 @@ def make_train_step(
         extra, total = carry
         batch, index = inputs
         micro_key = jax.random.fold_in(key, index)
-        extra, grads, metrics = micro_step(trainable, held, extra, batch, micro_key)
+        extra, grads, metrics = micro_step(
+          trainable, held, extra, batch, micro_key, state.step
+        )
         return (extra, jax.tree.map(jnp.add, total, grads)), metrics
 
       zeros = jax.tree.map(jnp.zeros_like, trainable)

@@ -39,7 +39,7 @@ def first_step(shape, name, changes):
   config = micro_eir.get_config(changes)
   recipe, mesh = config[name], sharding.make_mesh(shape)
   model = models.build(config.model)
-  objective = stages.make_objective(config, recipe, model)
+  objective = stages.make_objective(config, recipe, model, num_steps=10)
   method = objectives.METHODS[recipe.objective]
   batch = batch_of(config)
   if recipe.objective == "momentum":

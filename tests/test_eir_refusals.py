@@ -26,6 +26,7 @@ from jaxrg.unigram import UnigramTokenizer
     ({"pretrain.accumulation": 2}, "pretrain.accumulation=2: .* must be 1"),
     ({"pretrain.objective": "contrastive"}, "'contrastive'; known: momentum"),
     ({"retrieve.count": 2}, r"retrieve\.count=2, but 3 is the least"),
+    ({"refine.states": "true"}, "refine.states 'true'; known: label, predicted"),
     ({"write.batch_size": 0}, "write.batch_size=0, but 1 is the least"),
     ({"stages": ("pretrain", "write")}, r"neighbours=3, but config\.stages has no"),
     ({"graph.neighbours": -1}, r"graph\.neighbours=-1, but 0 is the least"),

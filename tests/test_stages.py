@@ -1,5 +1,9 @@
 """What a stage is told to be, and what it refuses to be."""
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 from etils import epath
@@ -27,6 +31,36 @@ def tokenizer(finished):
 
 def prepare(tokenizer, changes):
   return stages.prepare(micro.get_config(changes), "finetune", tokenizer, RUN)
+
+
+class Teller(nn.Module):
+  """A reporter whose classifier is as wrong as its states are its own."""
+
+  @nn.compact
+  def __call__(self, batch, *, train=False):
+    log_probs = -jnp.broadcast_to(batch.get("predicted", 0.0), (1, 1, 2))
+    return jnp.zeros((1, 1, 3)), log_probs
+
+
+@pytest.mark.parametrize(
+  ("source", "shares"),
+  [("label", (0, 0, 0)), ("predicted", (1, 1, 1)), ("scheduled", (0, 0.5, 1))],
+)
+def test_reports_are_learnt_from_so_many_predicted_states(source, shares):
+  """Spec eir 8.3, `states.source`; there is no step of an evaluation."""
+  recipe = {"objective": "reporting", "states": source}
+  recipe["weights"] = {"generator": 0.0, "classifier": 1.0}
+  recipe = ml_collections.ConfigDict(recipe)
+  objective = stages.make_objective(None, recipe, Teller(), num_steps=10)
+  batch = {
+    "tokens": jnp.zeros((1, 2), jnp.int32),
+    "tokens_mask": jnp.ones((1, 2), bool),
+    "states": jnp.zeros((1, 1), jnp.int32),
+  }
+  assert objective({}, {}, batch, None)[0] == 0
+  for step, share in zip((0, 5, 10), shares, strict=True):
+    loss, _ = objective({}, {}, batch | {"step": step}, jax.random.key(0))
+    assert float(loss) == pytest.approx(share)
 
 
 def test_steps_are_whole_batches_of_all_epochs(miniature, tokenizer):

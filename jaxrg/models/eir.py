@@ -27,7 +27,9 @@ class EIR(nn.Module):
   `has_view` (b v); the `history` (b t) with `history_mask`, where there is a history
   encoder; what `graph.GraphEncoder` reads, where there is a graph encoder; the report's
   `tokens` (b t) with `tokens_mask`, and the true `states` (b n) of topics, where one is
-  learnt from. Without history and graph encoder there are no `tokens` of theirs.
+  learnt from; `predicted` () is how many of these training replaces by the classifier's
+  own, where it is there. Without history and graph encoder there are no `tokens` of
+  theirs.
   """
 
   vision: nn.Module  # Image -> grid.
@@ -116,7 +118,8 @@ class EIR(nn.Module):
   ) -> tuple[Float[Array, "b t v"], Float[Array, "b n k"]]:
     """Logits of every next word, and log-probabilities of states.
 
-    The words are those after the true ones, of topics in their true states.
+    The words are those after the true ones, of topics in their true states, or in part
+    in those of the classifier.
     """
     _, logits, log_probs = self._write(batch, train=train)
     return logits, log_probs
@@ -154,7 +157,13 @@ class EIR(nn.Module):
     topics = self.enhance(batch, train=train)
     log_probs = self.classifier(topics)
     tokens, mask = (batch[name][:, :-1] for name in ("tokens", "tokens_mask"))
-    enriched = self.enrich(topics, batch["states"])
+    states = batch["states"]
+    if train and "predicted" in batch:
+      own = jax.random.bernoulli(
+        self.make_rng("dropout"), batch["predicted"], states.shape
+      )
+      states = jnp.where(own, decide(log_probs, self.threshold), states)
+    enriched = self.enrich(topics, states)
     hidden = self.generator(tokens, mask, enriched, train=train)
     return hidden, self.generator.logits(hidden), log_probs
 

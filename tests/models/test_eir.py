@@ -1,6 +1,7 @@
 """EIR as a whole: what its parts are told of a batch, and what they are not."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ import tiny_eir
 from jaxrg import objectives, sharding
 from jaxrg.models.aggregation import AddNorm, Concat, CrossModalAggregation
 from jaxrg.models.classifier import StateClassifier
-from jaxrg.models.eir import EIR
+from jaxrg.models.eir import EIR, decide
 from jaxrg.models.generator import PrefixGenerator
 from jaxrg.models.graph import GraphEncoder
 from jaxrg.models.heads import LinearHead, MlpHead
@@ -408,6 +409,29 @@ def test_the_mesh_changes_no_probability(model, variables):
     out = run(placed, rows)
   for found, same in zip(out, expected, strict=True):
     np.testing.assert_allclose(found, same, rtol=1e-4, atol=1e-5)
+
+
+def test_training_may_write_from_the_states_that_it_predicts(model, variables, batch):
+  """Spec eir 6.2; evaluation writes from the true ones whatever is asked."""
+
+  @functools.partial(jax.jit, static_argnames="train")
+  def run(states, predicted=None, train=True):
+    given = batch | {"states": states}
+    if predicted is not None:
+      given["predicted"] = predicted
+    options = {"rngs": {"dropout": jax.random.key(0)}, "mutable": ["batch_stats"]}
+    return model.apply(variables, given, train=train, **options)[0]
+
+  _, log_probs = run(batch["states"])
+  own = decide(log_probs, model.threshold)
+  asked = (own, None), (1 - own, None), (1 - own, 0.5)
+  from_own, from_others, mixed = (run(*states)[0] for states in asked)
+  for some, other in itertools.combinations((from_own, from_others, mixed), 2):
+    assert float(jnp.abs(some - other).max()) > 1e-3
+  np.testing.assert_array_equal(run(1 - own, 1.0)[0], from_own)
+  np.testing.assert_array_equal(run(1 - own, 0.0)[0], from_others)
+  evaluated = run(1 - own, 1.0, train=False)[0]
+  np.testing.assert_array_equal(evaluated, run(1 - own, train=False)[0])
 
 
 @pytest.mark.parametrize("kind", [CrossModalAggregation, AddNorm, Concat])
