@@ -20,7 +20,7 @@ from jaxrg.experiments import arms, page
 from jaxrg.experiments.arms import Arm
 from jaxrg.experiments.outcome import Outcome, facts
 from jaxrg.experiments.picture import Panel, Point
-from jaxrg.experiments.scores import PROTOCOL, SCORES, Rows
+from jaxrg.experiments.scores import PROTOCOL, TITLES, WORDS, Rows, scores
 from jaxrg.metrics import intervals, predictions
 from jaxrg.metrics.tables import Table, number
 from jaxrg.writer import Writer, read_meta
@@ -80,7 +80,7 @@ class Comparison:
         rows = _rows(folder, trial.condition, change, base.data.data_dir)
         written[trial.name].seeds.append(rows)
     written = {name: _of_rows(trial, meta) for name, trial in written.items()}
-    summary = facts(self, base) | summarise(written)
+    summary = facts(self, base) | summarise(written, WORDS[base.paper])
     shown = ""
     # Composed data is nobody's; of credentialed data no page shows text or images.
     if self.side_by_side and is_composed(base.data.name):
@@ -129,16 +129,19 @@ def _writer(folder: epath.Path, data_dir: str | None) -> Writer:
   return Writer(folder / "export", SPLIT, data_dir=data_dir)
 
 
-def summarise(written: Mapping[str, Written], *, resamples: int = 1000) -> dict:
+def summarise(
+  written: Mapping[str, Written], words: str, *, resamples: int = 1000
+) -> dict:
   """The scores of each trial (by name), and their distance to the first one's.
 
   reference, protocol, then trials: name -> n (studies), seeds, and score -> value, low,
   high, by_seed and, but for the reference, difference {value, low, high, p}. A trial
-  that concerns no study has no scores.
+  that concerns no study has no scores. BLEU-4 is by the protocol `words`.
   """
   reference = next(iter(written))
   # Scores that are measures of the same sums share them.
-  needed = {score.statistics for score in SCORES.values()}
+  measured = scores(words)
+  needed = {score.statistics for score in measured.values()}
   statistics = {
     name: {of: np.stack([of(rows) for rows in trial.seeds]) for of in needed}
     for name, trial in written.items()
@@ -151,24 +154,25 @@ def summarise(written: Mapping[str, Written], *, resamples: int = 1000) -> dict:
     trials[name] = {"n": int(chosen.sum()), "seeds": len(trial.seeds)}
     if not chosen.any():
       continue
-    for key, (_, of, measure) in SCORES.items():
+    for key, (of, measure) in measured.items():
       own = statistics[name][of][:, chosen]
-      scores = intervals.bootstrap(own.mean(0), measure, **options)._asdict()
-      scores["by_seed"] = [float(measure(seed.sum(0))) for seed in own]
+      told = intervals.bootstrap(own.mean(0), measure, **options)._asdict()
+      told["by_seed"] = [float(measure(seed.sum(0))) for seed in own]
       if name != reference:
         other = statistics[reference][of][:, chosen]
-        scores["difference"] = intervals.paired(
+        told["difference"] = intervals.paired(
           own.mean(0), other.mean(0), measure, **options
         )._asdict()
-      trials[name][key] = scores
-  return {"reference": reference, "protocol": PROTOCOL, "trials": trials}
+      trials[name][key] = told
+  protocol = PROTOCOL.format(words=words)
+  return {"reference": reference, "protocol": protocol, "trials": trials}
 
 
 def table(summary: Mapping[str, Any]) -> Table:
   """Each trial's scores, and in brackets how far they are from the reference's."""
-  columns = ["studies", "seeds", *(score.title for score in SCORES.values())]
+  columns = ["studies", "seeds", *TITLES.values()]
   rows = [
-    [name, str(trial["n"]), str(trial["seeds"]), *map(_cell, map(trial.get, SCORES))]
+    [name, str(trial["n"]), str(trial["seeds"]), *map(_cell, map(trial.get, TITLES))]
     for name, trial in summary["trials"].items()
   ]
   note = (
@@ -195,7 +199,7 @@ def panels(summary: Mapping[str, Any]) -> list[Panel]:
   trials = [(name, trial) for name, trial in summary["trials"].items() if trial["n"]]
   return [
     Panel(title, [_point(name, trial[key]) for name, trial in trials], beside)
-    for key, (title, *_) in SCORES.items()
+    for key, title in TITLES.items()
   ]
 
 

@@ -4,6 +4,7 @@ Seeds pool, subsets and resamples are sums, and the difference between two trial
 that of the same reports.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,17 +17,27 @@ from jaxrg.metrics.protocols import PROTOCOLS
 
 Rows = Sequence[clinical.Record]
 
+# How words are counted of what a paper's models write: EIR's have no capitals.
+WORDS = {"priorrg": "priorrg", "eir": "lower"}
 PROTOCOL = (
   "labels, changes and causes are read from the text by rules, never to be taken for "
-  "CheXbert, and compared with the ground truth; BLEU-4 by protocol priorrg, "
+  "CheXbert, and compared with the ground truth; BLEU-4 by protocol {words}, "
   "references in full; 95 % intervals by bootstrap over patients, seeds averaged"
 )
+
+
+TITLES: Mapping[str, str] = {
+  "label_micro_f1": "label micro-F1",
+  "label_macro_f1": "label macro-F1",
+  "change_f1": "change F1",
+  "cause_accuracy": "cause of opacities",
+  "bleu_4": "BLEU-4",
+}
 
 
 class Score(NamedTuple):
   """A measure of sums of `statistics`, which are (n, ...) for n reports."""
 
-  title: str
   statistics: Callable[[Rows], np.ndarray]
   measure: intervals.Measure
 
@@ -49,18 +60,21 @@ def _causes(rows: Rows) -> np.ndarray:
   return causes.statistics(claimed, clinical.true_facts(rows, findings)[0], "all")
 
 
-def _bleu(rows: Rows) -> np.ndarray:
-  protocol = PROTOCOLS["priorrg"]
+def _bleu(words: str, rows: Rows) -> np.ndarray:
+  protocol = PROTOCOLS[words]
   texts = [
     protocol.apply([row[key] for row in rows]) for key in ("prediction", "reference")
   ]
   return nlg.bleu_statistics(nlg.count(*texts))
 
 
-SCORES: Mapping[str, Score] = {
-  "label_micro_f1": Score("label micro-F1", _labels, clinical.micro_f1),
-  "label_macro_f1": Score("label macro-F1", _labels, clinical.macro_f1),
-  "change_f1": Score("change F1", _changes, clinical.f1),
-  "cause_accuracy": Score("cause of opacities", _causes, causes.accuracy),
-  "bleu_4": Score("BLEU-4", _bleu, lambda sums: nlg.bleu(sums)[..., 3]),
-}
+def scores(words: str) -> Mapping[str, Score]:
+  """What reports are compared by, as `TITLES` name it; BLEU-4 by protocol `words`."""
+  bleu = functools.partial(_bleu, words)
+  return {
+    "label_micro_f1": Score(_labels, clinical.micro_f1),
+    "label_macro_f1": Score(_labels, clinical.macro_f1),
+    "change_f1": Score(_changes, clinical.f1),
+    "cause_accuracy": Score(_causes, causes.accuracy),
+    "bleu_4": Score(bleu, lambda sums: nlg.bleu(sums)[..., 3]),
+  }

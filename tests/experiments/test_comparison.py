@@ -10,7 +10,7 @@ from data_pipelines.records import LABELS, PRESENT, UNMENTIONED
 from jaxrg.experiments import comparison
 from jaxrg.experiments.arms import Arm
 from jaxrg.experiments.comparison import Comparison, Condition, Trial, Written
-from jaxrg.experiments.scores import SCORES
+from jaxrg.experiments.scores import TITLES
 from jaxrg.metrics import predictions, tables
 
 DEFAULT = Arm("default")
@@ -44,8 +44,8 @@ def rows(*reports):
   ]
 
 
-def summarise(**written):
-  return comparison.summarise(written, resamples=50)
+def summarise(words="priorrg", **written):
+  return comparison.summarise(written, words, resamples=50)
 
 
 def test_every_trial_has_its_difference_to_the_first():
@@ -62,7 +62,7 @@ def test_every_trial_has_its_difference_to_the_first():
   assert second["label_micro_f1"]["difference"]["value"] == -1
   assert second["label_micro_f1"]["difference"]["high"] == -1
   assert second["n"] == first["n"] == 4
-  assert set(first) == {"n", "seeds", *SCORES}
+  assert set(first) == {"n", "seeds", *TITLES}
 
 
 def test_a_trial_is_compared_on_the_studies_that_it_concerns():
@@ -97,6 +97,15 @@ def test_seeds_pool():
   assert summary["trials"]["all"]["seeds"] == 2
 
 
+def test_words_are_counted_by_the_protocol_that_is_named():
+  """EIR writes no capitals, which a protocol that keeps case holds against it."""
+  lower = Written([rows(*[EFFUSION.lower()] * 4)], EVERY)
+  kept, lowered = summarise(words="priorrg", a=lower), summarise(words="lower", a=lower)
+  assert lowered["trials"]["a"]["bleu_4"]["value"] == pytest.approx(1)
+  assert kept["trials"]["a"]["bleu_4"]["value"] < 0.9
+  assert "protocol lower" in lowered["protocol"]
+
+
 def shown(summary):
   return summary | {"question": "What for?"}
 
@@ -109,7 +118,7 @@ def test_a_trial_that_concerns_nobody_has_no_score():
     )
   )
   assert summary["trials"]["nobody"] == {"n": 0, "seeds": 1}
-  assert comparison.table(summary).rows[1] == ["nobody", "0", "1", *["-"] * len(SCORES)]
+  assert comparison.table(summary).rows[1] == ["nobody", "0", "1", *["-"] * len(TITLES)]
   for panel in comparison.panels(summary):
     assert [point.name for point in panel.points] == ["all"]
 
@@ -203,7 +212,7 @@ def test_what_a_comparison_says(copies, scribe, tmp_path):
     "all": len(source), "greedy": len(source), "blank": len(source),
     "no prior": with_prior,
   }  # fmt: skip
-  assert len(outcome.panels) == len(SCORES)
+  assert len(outcome.panels) == len(TITLES)
   assert all(len(panel.points) == len(TRIALS) for panel in outcome.panels)
   assert outcome.page == ""
 
