@@ -1,9 +1,14 @@
-"""What EIR's reports owe to history, graph, pre-training, fusion and interpreter."""
+"""What EIR's reports owe to history, graph, pre-training, fusion and interpreter.
+
+All but `interpreter` are of models after stage 1: stage 2 takes as long again, and what
+it adds is a question of its own.
+"""
 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,24 +20,26 @@ from jaxrg.experiments.comparison import Comparison, Condition, Trial, of_meta
 SEED = 0  # Of what conditions draw: the same for every arm and every seed of it.
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 
+STAGES = ("pretrain", "interpret", "retrieve", "write")
+
+
+def _written(name: str, overrides: Mapping[str, Any] | None = None, **kwargs) -> Arm:
+  """An arm that ends with stage 1."""
+  return Arm(name, {"stages": STAGES} | dict(overrides or {}), **kwargs)
+
+
 DEFAULT = Arm("default")
-NO_TEXT = Arm("no-text", {"model.use_text": False})
-NO_GRAPH = Arm("no-graph", {"model.use_graph": False})
-STATIC = Arm("static-graph", {"graph.neighbours": 0})
-NO_STAGE_2 = Arm(
-  "no-interpreter", {"stages": ("pretrain", "interpret", "retrieve", "write")}
+WRITTEN = _written("written")
+NO_TEXT = _written("no-text", {"model.use_text": False})
+NO_GRAPH = _written("no-graph", {"model.use_graph": False})
+STATIC = _written("static-graph", {"graph.neighbours": 0})
+RANDOM = _written("grid-text-graph-cross-modal", {"write.fresh": ("vision",)})
+NATURAL = _written(
+  "natural", vision=Arm("photographs", {"pretrain.films": "photographs"})
 )
-RANDOM = Arm("grid-text-graph-cross-modal", {"write.fresh": ("vision",)})
-NATURAL = Arm("natural", vision=Arm("photographs", {"pretrain.films": "photographs"}))
-FROZEN = Arm(
-  "frozen",
-  {
-    "write.optim.frozen": ("vision",),
-    "refine.optim.frozen": ("interpreter", "vision"),
-  },
-)
+FROZEN = _written("frozen", {"write.optim.frozen": ("vision",)})
 # Of the size of the default ResNet-18, more or less.
-DENSENET = Arm(
+DENSENET = _written(
   "densenet",
   {
     "model.vision.name": "densenet121",
@@ -41,13 +48,27 @@ DENSENET = Arm(
     "model.vision.densenet.base_width": 16,
   },
 )
-DROPPED = Arm("dropout", {"model.history_dropout": 0.3, "model.graph_dropout": 0.3})
+DROPPED = _written(
+  "dropout", {"model.history_dropout": 0.3, "model.graph_dropout": 0.3}
+)
+
+
+def _cases(count: int) -> Arm:
+  """A graph of so many cases, each above three with as much room as these have."""
+  added = max(count - 3, 0)
+  return _written(
+    f"cases-{count}",
+    {
+      "graph.neighbours": count,
+      "graph.max_nodes": 48 + 7 * added,
+      "graph.max_edges": 512 + 100 * added,
+    },
+  )
 
 
 def _grid() -> list[Trial]:
   """All of it, the paper's own first; without text and graph nothing is fused."""
-  known = (DEFAULT, NO_TEXT, NO_GRAPH, RANDOM)
-  known = {tuple(arm.overrides): arm for arm in known}
+  known = [WRITTEN, NO_TEXT, NO_GRAPH, RANDOM]
   trials = {}
   for text, graph, medical in itertools.product((True, False), repeat=3):
     for kind in ("cross_modal", "add_norm"):
@@ -62,7 +83,8 @@ def _grid() -> list[Trial]:
       if not medical:
         # Cases are found by the same encoder: only what learns to write begins anew.
         overrides["write.fresh"] = ("vision",)
-      arm = known.get(tuple(overrides)) or Arm(f"grid-{name}", overrides)
+      arm = _written(f"grid-{name}", overrides)
+      arm = next((a for a in known if a.overrides == arm.overrides), arm)
       trials.setdefault(name, Trial(name, arm))
   return [*trials.values()]
 
@@ -142,7 +164,7 @@ def _isolation() -> list[Trial]:
     name = f"{text}, {graph}"
     slug = name.replace(", ", "-").replace(" ", "-").replace("'", "")
     condition = _both(slug, edit, change) if edit or change else None
-    trials.append(Trial(name, DEFAULT, condition))
+    trials.append(Trial(name, WRITTEN, condition))
   return trials
 
 
@@ -155,8 +177,8 @@ def _both(name: str, edit: Callable | None, change: Callable | None) -> Conditio
   return Condition(name, make)
 
 
-AS_IT_IS = Trial("with all as it is", DEFAULT)
-_against = functools.partial(Trial, arm=DEFAULT)
+AS_IT_IS = Trial("with all as it is", WRITTEN)
+_against = functools.partial(Trial, arm=WRITTEN)
 _ORDER = "model.aggregation.cross_modal."
 
 EXPERIMENTS = {
@@ -171,7 +193,7 @@ EXPERIMENTS = {
       "initialisation",
       "Does it matter what the image encoder has seen before it learns to write?",
       [
-        Trial("radiographs", DEFAULT),
+        Trial("radiographs", WRITTEN),
         Trial("photographs", NATURAL),
         Trial("nothing", RANDOM),
         Trial("radiographs, and it learns no more", FROZEN),
@@ -181,9 +203,9 @@ EXPERIMENTS = {
       "backbones",
       "Does another image encoder see more?",
       [
-        Trial("ResNet", DEFAULT),
+        Trial("ResNet", WRITTEN),
         Trial("DenseNet", DENSENET),
-        Trial("ViT", Arm("vit", {"model.vision.name": "vit"})),
+        Trial("ViT", _written("vit", {"model.vision.name": "vit"})),
       ],
     ),
     Comparison(
@@ -193,10 +215,7 @@ EXPERIMENTS = {
         AS_IT_IS,
         Trial("base graph alone", STATIC),
         Trial("without a graph", NO_GRAPH),
-        *(
-          Trial(f"{k} similar cases", Arm(f"cases-{k}", {"graph.neighbours": k}))
-          for k in (1, 5, 10)
-        ),
+        *(Trial(f"{k} similar cases", _cases(k)) for k in (1, 5, 10)),
       ],
     ),
     Comparison(
@@ -218,7 +237,7 @@ EXPERIMENTS = {
       "Does a training that at times lacks history or graph bear their absence?",
       [
         Trial(f"{name}, {what}", arm, condition)
-        for name, arm in (("as it is", DEFAULT), ("dropout", DROPPED))
+        for name, arm in (("as it is", WRITTEN), ("dropout", DROPPED))
         for what, condition in (
           ("all there", None),
           ("no history", HISTORIES[len(LEVELS) - 1]),
@@ -231,19 +250,28 @@ EXPERIMENTS = {
       "Does it matter in which order, and how deep, topics read history and graph?",
       [
         AS_IT_IS,
-        Trial("graph first", Arm("graph-text", {_ORDER + "order": "graph_text"})),
-        Trial("side by side", Arm("parallel", {_ORDER + "order": "parallel"})),
-        Trial("one layer", Arm("depth-1", {_ORDER + "num_layers": 1})),
-        Trial("four layers", Arm("depth-4", {_ORDER + "num_layers": 4})),
-        Trial("concatenated", Arm("concat", {"model.aggregation.name": "concat"})),
+        Trial("graph first", _written("graph-text", {_ORDER + "order": "graph_text"})),
+        Trial("side by side", _written("parallel", {_ORDER + "order": "parallel"})),
+        Trial("one layer", _written("depth-1", {_ORDER + "num_layers": 1})),
+        Trial("four layers", _written("depth-4", {_ORDER + "num_layers": 4})),
+        Trial("concatenated", _written("concat", {"model.aggregation.name": "concat"})),
+      ],
+    ),
+    Comparison(
+      "states",
+      "Should reports be learnt from true states of topics, or from predicted ones?",
+      [
+        Trial("true", WRITTEN),
+        Trial("predicted", _written("predicted", {"write.states": "predicted"})),
+        Trial("ever more", _written("scheduled", {"write.states": "scheduled"})),
       ],
     ),
     Comparison(
       "interpreter",
       "Does a critic that reads the words teach the generator anything?",
       [
-        AS_IT_IS,
-        Trial("without stage 2", NO_STAGE_2),
+        Trial("with stage 2", DEFAULT),
+        Trial("without stage 2", WRITTEN),
         Trial(
           "stage 2 without the critic",
           Arm("no-critic", {"refine.weights.interpreter": 0.0}),

@@ -35,8 +35,8 @@ def test_every_arm_can_be_trained(name, variant):
   base = recipe.get_config(variant).lock()
   config = ARMS[name].config(base, 1)
   checks.check(config)
-  assert (config.to_json() == ARMS["default"].config(base, 1).to_json()) == (
-    name == "default" or ARMS[name].vision is not None
+  assert (config.to_json() == ARMS["written"].config(base, 1).to_json()) == (
+    name == "written" or ARMS[name].vision is not None
   )
 
 
@@ -81,7 +81,7 @@ def test_the_grid_has_every_cell_once():
     assert [word in words for word in ("text", "graph", "medical")] == [*cell[:3]]
     assert ("add" in words) == (cell[3] == "add_norm")
   assert len(cells) == len(EXPERIMENTS["grid"].trials) == 14
-  assert EXPERIMENTS["grid"].trials[0].arm == ARMS["default"]
+  assert EXPERIMENTS["grid"].trials[0].arm == ARMS["written"]
 
 
 @pytest.fixture(scope="module")
