@@ -1,5 +1,6 @@
 """Decodes a split from an export, scores it, and writes the page."""
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -54,11 +55,25 @@ def evaluate(
   out.mkdir(parents=True, exist_ok=True)
   predictions.write(out / "predictions.jsonl", rows)
   train = datasets.load(config.data.name, "train", data_dir or config.data.data_dir)
-  scores = _score(system, rows, runs, topics, train, out, include_text, tell)
+  seen = list(loader.parse_all(train, skip_damaged=config.data.skip_damaged))
+  truncation = _truncation(config, system.export.tokenizer)
+  score = functools.partial(scoring.score, truncation=truncation)
+  scores = {
+    "metrics": score(rows),
+    "baselines": {
+      name: score(baselines.with_reports(rows, texts))
+      for name, texts in _answers(system, seen).items()
+    },
+    "priors": _prior_effect(runs, seen) if len(runs) > 1 else None,
+  }
+  if topics is not None:
+    scores["topics"] = topics
+  _write_page(out / "report.html", system, rows, scores, include_text, tell)
+  predictions.write_private(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
   views = [record["view"] for record in meta]
   if unknown := [view for view in views if view and view not in config.data.views]:
     print(records.unknown_views(unknown))
-  return scores
+  return table(scores)
 
 
 def _topics(
@@ -77,48 +92,52 @@ def _topics(
   }
 
 
-def _score(system, rows, runs, topics, train, out, include_text, tell) -> str:
-  """Scores the rows beside the baselines; writes the page and metrics.json."""
-  config, source = system.config, system.source
-  truncation = _truncation(config, system.export.tokenizer)
-  seen = list(loader.parse_all(train, skip_damaged=config.data.skip_damaged))
+def _answers(
+  system: writer.Writer, seen: Sequence[Mapping[str, Any]]
+) -> dict[str, list[str]]:
+  """What the baselines say of each study that is written of, by name."""
   library = baselines.thumbnails(record["image"] for record in seen)
   queries = baselines.thumbnails(
-    loader.parse(source, at)["image"] for at in system.places
+    loader.parse(system.source, at)["image"] for at in system.places
   )
   nearest = [seen[i]["findings"] for i in baselines.nearest(queries, library)]
   common = baselines.most_common_report([record["findings"] for record in seen])
-  answers = {"most common": [common] * len(rows), "nearest image": nearest}
-  metrics = scoring.score(rows, truncation=truncation)
-  beside = {
-    name: scoring.score(baselines.with_reports(rows, texts), truncation=truncation)
-    for name, texts in answers.items()
-  }
-  priors = None
-  if len(runs) > 1:
-    with_prior = [writer.row(record, "") for record in seen if record["prior"] >= 0]
-    changes, _ = clinical.true_changes(with_prior, findings)
-    priors = scoring.prior_effect(runs, baselines.constant_changes(changes))
-  # Composed data is nobody's; of credentialed data the page shows no text or image.
+  return {"most common": [common] * len(nearest), "nearest image": nearest}
+
+
+def _prior_effect(
+  runs: Mapping[str, Sequence[Mapping]], seen: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+  """What changes are found with each prior, beside the best constant answer."""
+  with_prior = [writer.row(record, "") for record in seen if record["prior"] >= 0]
+  changes, _ = clinical.true_changes(with_prior, findings)
+  return scoring.prior_effect(runs, baselines.constant_changes(changes))
+
+
+def _write_page(
+  path: epath.Path,
+  system: writer.Writer,
+  rows: Sequence[Mapping],
+  scores: Mapping[str, Any],
+  include_text: bool | None,
+  tell: Callable[[str], evidence.Evidence] | None,
+) -> None:
+  """Composed data is nobody's; of credentialed data no text or image is shown."""
+  data = system.config.data
   if include_text is None:
-    include_text = records.is_composed(config.data.name)
-  gone = config.data.without
+    include_text = records.is_composed(data.name)
+  shown = _for_page(system.source, system.places, tell) if include_text else None
   report.write(
-    out / "report.html",
+    path,
     rows,
-    metrics,
+    scores["metrics"],
     include_text=include_text,
-    records=_for_page(source, system.places, tell) if include_text else None,
-    baselines=beside,
-    priors=priors,
-    title=f"{config.paper} on {config.data.name}",
-    notes=[f"The model never sees: {', '.join(gone)}."] if gone else (),
+    records=shown,
+    baselines=scores["baselines"],
+    priors=scores["priors"],
+    title=f"{system.config.paper} on {data.name}",
+    notes=[f"The model never sees: {', '.join(data.without)}."] if data.without else (),
   )
-  scores = {"metrics": metrics, "baselines": beside, "priors": priors}
-  if topics is not None:
-    scores["topics"] = topics
-  predictions.write_private(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
-  return table(scores)
 
 
 def table(scores: Mapping[str, Any]) -> str:
