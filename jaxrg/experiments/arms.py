@@ -18,6 +18,8 @@ LATER = (
   *("write.", "refine.", "graph.", "model.use_text", "model.use_graph"),
   *("model.aggregation.", "model.reading", "model.history_", "model.graph_dropout"),
 )
+# And what none but the last stage knows, and those before it therefore share.
+LAST = ("stages", "decode.", "refine.", "model.reading")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def train(
   if not (folder / "eval" / "metrics.json").exists():
     if arm.vision:
       pretrain(arm.vision, base, seed, root)
-    if shared := _shared_stages(config):
+    if shared := _shared_stages(arm, config):
       other, place = _shared_run(arm, base, seed, root)
       for stage in shared:
         _run_stage(arm, other, place, stage)
@@ -85,10 +87,13 @@ def pretrain(
   return runs.export_of(config, config.stages[0], folder)
 
 
-def _shared_stages(config: ml_collections.ConfigDict) -> list[str]:
-  """Those before the first that learns to write."""
+def _shared_stages(arm: Arm, config: ml_collections.ConfigDict) -> list[str]:
+  """Those before the first that learns to write, or that knows the arm's overrides."""
+  before = config.stages[:-1]
+  if all(key.startswith(LAST) for key in arm.overrides) and not arm.vision:
+    return list(before)
   learns = lambda name: config[name].objective in inputs.WRITES
-  return list(itertools.takewhile(lambda name: not learns(name), config.stages))
+  return list(itertools.takewhile(lambda name: not learns(name), before))
 
 
 def _shared_run(

@@ -109,14 +109,44 @@ def test_a_first_stage_for_itself_is_the_one_of_the_arm(copies, root):
   assert len(first_stages(copies)) == 1
 
 
-def test_an_arm_that_begins_with_the_encoder_of_another(root, monkeypatch):
-  asked = []
+@pytest.fixture
+def asked(monkeypatch):
+  """What is asked of `runs.run`, which does nothing."""
+  told = []
 
   def run(config, folder, stage=None):
     folder.mkdir(exist_ok=True)
-    asked.append((folder, config, stage))
+    told.append((folder, config, stage))
 
   monkeypatch.setattr(runs, "run", run)
+  return told
+
+
+@pytest.mark.parametrize(
+  ("overrides", "shared"),
+  [
+    ({}, 4),
+    ({"model.reading": "gumbel_st", "refine.weights.interpreter": 0.0}, 4),
+    ({"write.num_epochs": 7}, 3),
+    ({"stages": ("pretrain", "interpret", "retrieve", "write")}, 3),
+    ({"model.use_text": False}, 3),
+  ],
+)
+def test_arms_share_all_stages_in_which_they_agree(asked, root, overrides, shared):
+  """EIR's: but for its last one, which is each arm's own."""
+  base = micro_eir.get_config()
+  arms.train(DEFAULT, base, 0, root)
+  *of_default, (own, _, _) = asked
+  asked.clear()
+  arms.train(Arm("other", overrides), base, 0, root)
+  *of_other, (folder, _, _) = asked
+  assert (own.name, folder.name) == ("default-0", "other-0")
+  place = lambda asked: [(folder, stage) for folder, _, stage in asked]
+  assert place(of_other) == place(of_default)[:shared]
+  assert len(of_default) == 4
+
+
+def test_an_arm_that_begins_with_the_encoder_of_another(asked, root):
   arm = Arm("begun", vision=Arm("other", {"pretrain.films": "photographs"}))
   arms.train(arm, micro_eir.get_config(), 0, root)
   stages = ["pretrain", "pretrain", "interpret", "retrieve", None]
