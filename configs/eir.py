@@ -140,7 +140,13 @@ def thorax() -> ml_collections.ConfigDict:
       name="sgd", learning_rate=0.3, warmup_steps=20, momentum=0.9, weight_decay=1e-4
     ),
   )
-  config.retrieve = dict(objective="retrieval", count=10, batch_size=256)
+  config.retrieve = dict(
+    objective="retrieval",
+    count=10,
+    batch_size=256,
+    vectors="features",  # Whitened; or "head", as it is.
+    width=128,  # Of features, at most.
+  )
   teach = dict(
     batch_size=16,
     accumulation=1,

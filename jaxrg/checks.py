@@ -12,6 +12,7 @@ from jaxrg import (
   inputs,
   models,
   momentum,
+  neighbours,
   objectives,
   optim,
   retrieval,
@@ -138,6 +139,8 @@ def _check_recipe(config: ml_collections.ConfigDict, name: str) -> None:
   _known(f"{name}.objective", recipe.objective, inputs.OBJECTIVES[config.paper])
   if recipe.objective == "retrieval":
     _at_least(f"{name}.count", recipe.count, max(1, config.graph.neighbours))
+    _known(f"{name}.vectors", recipe.vectors, neighbours.VECTORS)
+    _check_width(config, name)
     return
   _known(f"{name}.select_on", recipe.select_on, SELECT_ON)
   for key in ("batch_size", "num_epochs", "accumulation"):
@@ -201,11 +204,17 @@ def _check_eir(config: ml_collections.ConfigDict) -> None:
       sharding.check_rows(config[name].batch_size, everywhere, f"{name}.batch_size")
   if config.model.use_graph:
     _check_graph(config)
-  width = config.model.head.width
-  if _finds_neighbours(config) and width > retrieval.WIDEST:
+
+
+def _check_width(config: ml_collections.ConfigDict, name: str) -> None:
+  by_head = config[name].vectors == "head"
+  key = "model.head.width" if by_head else f"{name}.width"
+  width = config.model.head.width if by_head else config[name].width
+  _at_least(key, width, 1)
+  if width > retrieval.WIDEST:
     raise ValueError(
-      f"config.model.head.width={width}, but neighbours are found by at most "
-      f"{retrieval.WIDEST} numbers a film."
+      f"config.{key}={width}, but neighbours are found by at most {retrieval.WIDEST} "
+      "numbers a film."
     )
 
 

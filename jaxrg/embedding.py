@@ -10,8 +10,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines import datasets, loader
+from data_pipelines.films import Films
 from jaxrg import inference, inputs, losses, sharding
 from jaxrg.exports import Export
+
+WHITENING = "whitening"  # The collection, beside the model's, of what features need.
+SAMPLE = 2**15  # Films at most that whitening is fitted to.
+FLAT = 1e-6  # Directions with less of the first one's variance are noise.
+DIVERGED = "the encoder diverged, or its weights are damaged: take another export."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +30,44 @@ class Embedded:
 
 
 def make_embed(
-  model: nn.Module,
+  model: nn.Module, vectors: str
 ) -> Callable[[Any, Mapping[str, jax.Array]], jax.Array]:
-  """The jitted `(variables, batch) -> rows` (b d), of length one, of films."""
+  """The jitted `(variables, batch) -> rows` (b d), of length one, of films.
+
+  By `vectors` they are the `head`'s output, or pooled `features` that are whitened, for
+  which the variables also hold what `whitening` gives.
+  """
 
   def embed(variables, batch):
-    return losses.unit(model.apply(variables, batch["image"], method="embed"))
+    if vectors == "head":
+      return losses.unit(model.apply(variables, batch["image"], method="embed"))
+    known = {name: tree for name, tree in variables.items() if name != WHITENING}
+    features = model.apply(known, batch["image"], method="features")
+    whitening = variables[WHITENING]
+    return losses.unit((features - whitening["mean"]) @ whitening["axes"])
 
   return jax.jit(embed)
+
+
+def whitening(features: np.ndarray, width: int) -> dict[str, np.ndarray]:
+  """The `mean` (c) and `axes` (c d) that make rows (n c) uncorrelated, of variance one.
+
+  Of few steps of contrast an encoder's features lie along a line or two, which every
+  cosine between them then measures; whitened, all that they tell counts alike. The d
+  axes, `width` at most, are those of most variance. Raises ValueError where features
+  are not finite or all the same.
+  """
+  if not np.isfinite(features).all():
+    raise ValueError(f"Features of films are not finite; {DIVERGED}")
+  mean = features.mean(axis=0, dtype=np.float64)
+  centred = features - mean
+  variances, axes = np.linalg.eigh(centred.T @ centred / len(features))
+  variances, axes = variances[::-1], axes[:, ::-1]
+  kept = min(width, int((variances > FLAT * max(variances[0], 1e-12)).sum()))
+  if not kept:
+    raise ValueError(f"The encoder sees all films alike; {DIVERGED}")
+  axes = axes[:, :kept] / np.sqrt(variances[:kept])
+  return {"mean": mean.astype(np.float32), "axes": axes.astype(np.float32)}
 
 
 def embed_films(
@@ -62,7 +98,7 @@ def study_means(
   if (wrong := ~np.isfinite(embeddings).all(axis=1)).any():
     raise ValueError(
       f"A film of study {names[study[wrong.argmax()]]} has an embedding that is not "
-      "finite; the encoder diverged, or its weights are damaged: take another export."
+      f"finite; {DIVERGED}"
     )
   sums = np.zeros((len(names), embeddings.shape[1]))
   np.add.at(sums, study, embeddings)
@@ -87,8 +123,37 @@ def of_studies(
   return Embedded(names, pairs[:, 1], rows)
 
 
+def prepare(
+  export: Export,
+  corpus: str,
+  mesh: Mesh,
+  *,
+  batch_size: int,
+  data_name: str | None = None,
+  data_dir: str | None = None,
+) -> dict[str, Any]:
+  """The export's variables as `make_embed` takes them for the export's own `vectors`.
+
+  Whitening is fitted to films of the split `corpus`, evenly spaced. Raises as
+  `embed_split` does, and as `whitening`.
+  """
+  recipe, variables = export.config.retrieve, dict(export.variables)
+  if recipe.vectors == "head":
+    return variables
+  _, films, indices = _films(export, corpus, data_name, data_dir)
+  indices = indices[:: -(-len(indices) // SAMPLE)]
+  features = jax.jit(
+    lambda variables, batch: export.model.apply(
+      variables, batch["image"], method="features"
+    )
+  )
+  found = _of_films(features, variables, films, indices, mesh, batch_size)
+  return variables | {WHITENING: whitening(found, recipe.width)}
+
+
 def embed_split(
   export: Export,
+  variables: Mapping[str, Any],
   split: str,
   mesh: Mesh,
   *,
@@ -98,18 +163,41 @@ def embed_split(
 ) -> Embedded:
   """The studies of a split of a data set; without its name, of the export's.
 
-  Films that cannot be read are left out where the export's config says so. Raises
-  ValueError where there is no such split, or its batches do not fit the mesh.
+  `variables` are what `prepare` made of the export's. Films that cannot be read are
+  left out where the export's config says so. Raises ValueError where there is no such
+  split, or its batches do not fit the mesh.
   """
-  data = export.config.data
-  sharding.check_rows(batch_size, mesh, "retrieve.batch_size")
-  source = datasets.load(data_name or data.name, split, data_dir or data.data_dir)
-  films = inputs.eir.read_films(export.config, source)
-  indices = films.readable()[0] if data.skip_damaged else range(len(films))
+  source, films, indices = _films(export, split, data_name, data_dir)
   owners = [
     (record["study_id"], record["patient_id"])
     for record in (loader.parse(source, index) for index in indices)
   ]
+  embed = make_embed(export.model, export.config.retrieve.vectors)
+  rows = _of_films(embed, variables, films, indices, mesh, batch_size)
+  return of_studies(rows, *zip(*owners))
+
+
+def _films(
+  export: Export, split: str, data_name: str | None, data_dir: str | None
+) -> tuple[Sequence[Any], Films, Sequence[int]]:
+  """A split, its films, and the indices of those that are read."""
+  data = export.config.data
+  source = datasets.load(data_name or data.name, split, data_dir or data.data_dir)
+  films = inputs.eir.read_films(export.config, source)
+  indices = films.readable()[0] if data.skip_damaged else range(len(films))
+  return source, films, indices
+
+
+def _of_films(
+  embed: Callable,
+  variables: Any,
+  films: Films,
+  indices: Sequence[int],
+  mesh: Mesh,
+  batch_size: int,
+) -> np.ndarray:
+  """`embed_films` of the films at some indices."""
+  sharding.check_rows(batch_size, mesh, "retrieve.batch_size")
   batches = loader.eval_batches(
     films,
     batch_size=batch_size,
@@ -118,5 +206,4 @@ def embed_split(
     process_count=jax.process_count(),
   )
   with jax.set_mesh(mesh), nn.logical_axis_rules(sharding.AXIS_RULES):
-    rows = embed_films(make_embed(export.model), export.variables, batches, mesh)
-  return of_studies(rows, *zip(*owners))
+    return embed_films(embed, variables, batches, mesh)

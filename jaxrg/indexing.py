@@ -48,14 +48,15 @@ def build(
   export = exports.read(directory, mesh, method="embed")
   data_name = data_name or export.config.data.name
   began = time.perf_counter()
+  options = {"batch_size": batch_size, "data_name": data_name, "data_dir": data_dir}
+  ready = embedding.prepare(export, neighbours.CORPUS, mesh, **options)
   embedded = {
     split: embedding.embed_split(
       export,
+      ready,
       split,
       mesh,
-      batch_size=batch_size,
-      data_name=data_name,
-      data_dir=data_dir,
+      **options,
     )
     for split in splits
   }
@@ -65,7 +66,9 @@ def build(
   corpus = embedded[neighbours.CORPUS]
   if jax.process_index() == 0:
     if retriever_out is not None:
-      files.write(retriever_out, retriever.make(variables, corpus).to_bytes())
+      added = {name: ready[name] for name in ready.keys() - variables.keys()}
+      made = retriever.make(variables | added, corpus)
+      files.write(retriever_out, made.to_bytes())
     found.write(out)
   sharding.wait("neighbours written")
   return _told(found, middle - began, end - middle)

@@ -20,6 +20,7 @@ from jaxrg import files
 
 CORPUS = "train"
 ENCODER = ("vision", "head")  # What of a model makes embeddings.
+VECTORS = ("features", "head")  # What of an encoder films are compared by.
 UNREADABLE = (
   ValueError,
   KeyError,

@@ -147,7 +147,7 @@ class WithSimilar:
   def __init__(self, export: exports.Export, folder: epath.Path):
     self._config = config = export.config
     tokenizer = export.tokenizer
-    self._embed = embedding.make_embed(export.model)
+    self._embed = embedding.make_embed(export.model, config.retrieve.vectors)
     asked = inputs.eir.read_topics(folder)
     self._encode = inputs.eir.make_encode(config, tokenizer, asked)
     self._pad = inputs.eir.make_pad(config, tokenizer)

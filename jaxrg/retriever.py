@@ -21,7 +21,7 @@ from jaxrg import embedding, neighbours, retrieval
 class Retriever:
   """An image encoder, and the training studies as it sees them."""
 
-  variables: Mapping[str, Any]  # Of the model's `embed`.
+  variables: Mapping[str, Any]  # As `embedding.make_embed` takes them.
   study_ids: np.ndarray  # m
   rows: np.ndarray  # m d, of length one.
 
@@ -30,7 +30,7 @@ class Retriever:
   ) -> list[tuple[str, float]]:
     """The k studies most like a film (height width 1), uint8, and how much, best first.
 
-    `embed` is `embedding.make_embed` of the model, made once for all films. Whose film
+    `embed` is what `embedding.make_embed` makes, once for all films. Whose film
     it is nobody knows here: its own patient's studies are among them.
     """
     row = np.asarray(embed(self.variables, {"image": image[None]}))
@@ -56,11 +56,14 @@ class Retriever:
 
 
 def make(variables: Mapping[str, Any], corpus: embedding.Embedded) -> Retriever:
-  """Of a stage's variables those that embed, and of its training split the rows."""
+  """Of prepared variables those that embed, and of the training split the rows."""
   kept = {
     kind: {part: tree[part] for part in neighbours.ENCODER if part in tree}
     for kind, tree in variables.items()
+    if kind != embedding.WHITENING
   }
+  if embedding.WHITENING in variables:
+    kept[embedding.WHITENING] = variables[embedding.WHITENING]
   return Retriever(kept, corpus.study_ids, corpus.rows)
 
 

@@ -31,7 +31,16 @@ from jaxrg.unigram import UnigramTokenizer
     ({"stages": ("pretrain", "write")}, r"neighbours=3, but config\.stages has no"),
     ({"graph.neighbours": -1}, r"graph\.neighbours=-1, but 0 is the least"),
     ({"graph.triples": "none.json"}, "graph.triples=none.json: No such file"),
-    ({"model.head.width": 512}, "head.width=512, but neighbours are found by at most"),
+    (
+      {"retrieve.width": 512},
+      "retrieve.width=512, but neighbours are found by",
+    ),
+    ({"retrieve.width": 0}, "retrieve.width=0, but 1 is the least"),
+    ({"retrieve.vectors": "words"}, "retrieve.vectors 'words'; known: features, head"),
+    (
+      {"model.head.width": 512, "retrieve.vectors": "head"},
+      "head.width=512, but neighbours are found by at most",
+    ),
     ({"text.history_length": 1}, "history_length=1, but 2 is the least"),
     ({"data.max_films": 0}, "max_films=0, but 1 is the least"),
     (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import datasets, records
-from jaxrg import embedding, exports, sharding
+from jaxrg import embedding, exports, neighbours, sharding
 
 
 class Thumbnail(nn.Module):
@@ -18,6 +18,9 @@ class Thumbnail(nn.Module):
   def embed(self, image, mask=None, *, train=False):
     del mask, train
     return nn.Dense(3, name="head")(image.reshape(len(image), -1) / 255.0)
+
+  def features(self, image, mask=None, *, train=False):
+    return image.reshape(len(image), -1) / 255.0
 
 
 def test_films_in_order_and_no_padding():
@@ -34,7 +37,8 @@ def test_films_in_order_and_no_padding():
     }
     for start, index in zip((0, 8, 16), rows)
   ]
-  found = embedding.embed_films(embedding.make_embed(model), variables, batches, mesh)
+  embed = embedding.make_embed(model, "head")
+  found = embedding.embed_films(embed, variables, batches, mesh)
   raw = model.apply(variables, jnp.asarray(images), method="embed")
   expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -80,6 +84,30 @@ def test_a_diverged_encoder_is_named():
     embedding.study_means(films, ["a", "b", "a"])
 
 
+def test_whitened_features_are_uncorrelated_and_of_variance_one():
+  """However they lie; of what does not vary there is no axis."""
+  rng = np.random.default_rng(3)
+  x = rng.normal(size=(500, 3)) * [10, 1, 0.1] @ rng.normal(size=(3, 5)) + 7
+  found = embedding.whitening(x.astype(np.float32), width=8)
+  assert found["axes"].shape == (5, 3)
+  rows = (x - found["mean"]) @ found["axes"]
+  np.testing.assert_allclose(rows.T @ rows / len(rows), np.eye(3), atol=0.05)
+  widest = embedding.whitening(x, width=1)["axes"][:, 0]
+  assert abs(np.corrcoef((x - x.mean(0)) @ widest, rows[:, 0])[0, 1]) > 0.999
+
+
+@pytest.mark.parametrize(
+  ("features", "message"),
+  [
+    (np.full((4, 3), np.nan), "not finite; the encoder diverged"),
+    (np.full((4, 3), 0.25), "sees all films alike; the encoder diverged"),
+  ],
+)
+def test_features_that_cannot_be_whitened(features, message):
+  with pytest.raises(ValueError, match=message):
+    embedding.whitening(features, 2)
+
+
 def record(patient, study, film, prior, image):
   """As a builder stores it: texts are bytes."""
   empty = {name: b"" for name, (dtype, _) in records.FIELDS.items() if dtype is str}
@@ -93,7 +121,15 @@ def record(patient, study, film, prior, image):
   )
 
 
-def test_a_split_is_embedded_by_its_export(monkeypatch):
+def whitened(x, width):
+  """By the singular values of all rows, as the covariance is never made."""
+  centred = x - x.mean(axis=0)
+  left, _, _ = np.linalg.svd(centred, full_matrices=False)
+  return left[:, :width]  # Of equal lengths: the scale is irrelevant.
+
+
+@pytest.mark.parametrize("vectors", neighbours.VECTORS)
+def test_a_split_is_embedded_by_its_export(monkeypatch, vectors):
   """Eleven films of five studies, the last batch part full, priors left alone."""
   images = np.random.default_rng(2).integers(0, 256, (11, 4, 4, 1), np.uint8)
   studies = [f"s{4 - i // 2 % 5}" for i in range(11)]
@@ -104,21 +140,31 @@ def test_a_split_is_embedded_by_its_export(monkeypatch):
   asked = []
   monkeypatch.setattr(datasets, "load", lambda *args: asked.append(args) or source)
   data = {"name": "thorax/none", "data_dir": "here", "image_size": 4}
-  config = ml_collections.ConfigDict(
-    {"data": data | {"views": ("PA", "unk"), "in_memory": False, "skip_damaged": False}}
-  )
+  data |= {"views": ("PA", "unk"), "in_memory": False, "skip_damaged": False}
+  recipe = {"vectors": vectors, "width": 4}
+  config = ml_collections.ConfigDict({"data": data, "retrieve": recipe})
   model, mesh = Thumbnail(), sharding.make_mesh((-1, 1, 1))
   variables = model.init(jax.random.key(0), images[:1], method="embed")
   export = exports.Export(config, model, variables, None, "pretrain", 1, None)
-  found = embedding.embed_split(export, "test", mesh, batch_size=8)
-  assert asked == [("thorax/none", "test", "here")]
+  ready = embedding.prepare(export, "train", mesh, batch_size=8)
+  assert [args[1] for args in asked] == ["train"] * (vectors == "features")
+  found = embedding.embed_split(export, ready, "test", mesh, batch_size=8)
+  assert asked[-1] == ("thorax/none", "test", "here")
   assert found.study_ids.tolist() == ["s0", "s1", "s2", "s3", "s4"]
   assert found.patient_ids.tolist() == ["p0", "p1", "p2", "p3", "p4"]
-  raw = np.asarray(model.apply(variables, jnp.asarray(images), method="embed"))
+  if vectors == "head":
+    raw = np.asarray(model.apply(variables, jnp.asarray(images), method="embed"))
+  else:
+    raw = whitened(images.reshape(11, -1) / 255.0, 4)
   films = raw / np.linalg.norm(raw, axis=1, keepdims=True)
-  for study_id, row in zip(found.study_ids, found.rows):
-    mean = films[[study == study_id for study in studies]].mean(axis=0)
-    np.testing.assert_allclose(row, mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-5)
+  means = np.stack(
+    [films[[s == study for s in studies]].mean(axis=0) for study in found.study_ids]
+  )
+  means /= np.linalg.norm(means, axis=1, keepdims=True)
+  # Axes have no sign, but angles between studies are what they are.
+  np.testing.assert_allclose(
+    found.rows @ found.rows.T, means @ means.T, rtol=1e-4, atol=2e-5
+  )
 
   with pytest.raises(ValueError, match=r"retrieve\.batch_size=6 does not divide"):
-    embedding.embed_split(export, "test", mesh, batch_size=6)
+    embedding.embed_split(export, ready, "test", mesh, batch_size=6)

@@ -123,7 +123,7 @@ def compare_graphs(export: epath.Path, repeats: int) -> None:
   config = checkpoint.load_config(export)["config"]
   config = ml_collections.ConfigDict(config)
   found = retriever.read(export / inputs.eir.RETRIEVER)
-  embed = embedding.make_embed(models.build(config.model))
+  embed = embedding.make_embed(models.build(config.model), config.retrieve.vectors)
   grow = inputs.eir.make_grow(config, export)
   film = np.random.default_rng(0).integers(
     0, 256, (config.data.image_size, config.data.image_size, 1), np.uint8
