@@ -36,6 +36,7 @@ def get_config(changes: dict | None = None) -> ml_collections.ConfigDict:
   for name in ("interpret", "write", "refine"):
     config[name].update(num_epochs=2 if name == "write" else 1, batch_size=8)
     config[name].optim.warmup_steps = 1
+  config.refine.optim.frozen = ("interpreter",)  # As at the paper's size.
   config.decode.batch_size = 8
   config.checkpoint.every = 2
   config.log_every = 1
