@@ -43,8 +43,8 @@ def make_embed(
       return losses.unit(model.apply(variables, batch["image"], method="embed"))
     known = {name: tree for name, tree in variables.items() if name != WHITENING}
     features = model.apply(known, batch["image"], method="features")
-    whitening = variables[WHITENING]
-    return losses.unit((features - whitening["mean"]) @ whitening["axes"])
+    fitted = variables[WHITENING]
+    return losses.unit((features - fitted["mean"]) @ fitted["axes"])
 
   return jax.jit(embed)
 
@@ -132,14 +132,14 @@ def prepare(
   data_name: str | None = None,
   data_dir: str | None = None,
 ) -> dict[str, Any]:
-  """The export's variables as `make_embed` takes them for the export's own `vectors`.
+  """What `make_embed` needs beside the export's variables, for its own `vectors`.
 
   Whitening is fitted to films of the split `corpus`, evenly spaced. Raises as
   `embed_split` does, and as `whitening`.
   """
-  recipe, variables = export.config.retrieve, dict(export.variables)
+  recipe = export.config.retrieve
   if recipe.vectors == "head":
-    return variables
+    return {}
   _, films, indices = _films(export, corpus, data_name, data_dir)
   indices = indices[:: -(-len(indices) // SAMPLE)]
   features = jax.jit(
@@ -147,13 +147,13 @@ def prepare(
       variables, batch["image"], method="features"
     )
   )
-  found = _of_films(features, variables, films, indices, mesh, batch_size)
-  return variables | {WHITENING: whitening(found, recipe.width)}
+  found = _of_films(features, export.variables, films, indices, mesh, batch_size)
+  return {WHITENING: whitening(found, recipe.width)}
 
 
 def embed_split(
   export: Export,
-  variables: Mapping[str, Any],
+  added: Mapping[str, Any],
   split: str,
   mesh: Mesh,
   *,
@@ -163,9 +163,9 @@ def embed_split(
 ) -> Embedded:
   """The studies of a split of a data set; without its name, of the export's.
 
-  `variables` are what `prepare` made of the export's. Films that cannot be read are
-  left out where the export's config says so. Raises ValueError where there is no such
-  split, or its batches do not fit the mesh.
+  `added` is what `prepare` found. Films that cannot be read are left out where the
+  export's config says so. Raises ValueError where there is no such split, or its
+  batches do not fit the mesh.
   """
   source, films, indices = _films(export, split, data_name, data_dir)
   owners = [
@@ -173,6 +173,7 @@ def embed_split(
     for record in (loader.parse(source, index) for index in indices)
   ]
   embed = make_embed(export.model, export.config.retrieve.vectors)
+  variables = {**export.variables, **added}
   rows = _of_films(embed, variables, films, indices, mesh, batch_size)
   return of_studies(rows, *zip(*owners))
 

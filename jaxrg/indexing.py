@@ -49,11 +49,11 @@ def build(
   data_name = data_name or export.config.data.name
   began = time.perf_counter()
   options = {"batch_size": batch_size, "data_name": data_name, "data_dir": data_dir}
-  ready = embedding.prepare(export, neighbours.CORPUS, mesh, **options)
+  added = embedding.prepare(export, neighbours.CORPUS, mesh, **options)
   embedded = {
     split: embedding.embed_split(
       export,
-      ready,
+      added,
       split,
       mesh,
       **options,
@@ -66,7 +66,6 @@ def build(
   corpus = embedded[neighbours.CORPUS]
   if jax.process_index() == 0:
     if retriever_out is not None:
-      added = {name: ready[name] for name in ready.keys() - variables.keys()}
       made = retriever.make(variables | added, corpus)
       files.write(retriever_out, made.to_bytes())
     found.write(out)

@@ -57,13 +57,11 @@ class Retriever:
 
 def make(variables: Mapping[str, Any], corpus: embedding.Embedded) -> Retriever:
   """Of prepared variables those that embed, and of the training split the rows."""
+  of_encoder = lambda tree: {k: tree[k] for k in neighbours.ENCODER if k in tree}
   kept = {
-    kind: {part: tree[part] for part in neighbours.ENCODER if part in tree}
+    kind: tree if kind == embedding.WHITENING else of_encoder(tree)
     for kind, tree in variables.items()
-    if kind != embedding.WHITENING
   }
-  if embedding.WHITENING in variables:
-    kept[embedding.WHITENING] = variables[embedding.WHITENING]
   return Retriever(kept, corpus.study_ids, corpus.rows)
 
 

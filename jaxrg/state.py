@@ -95,9 +95,9 @@ def make_train_step(
   `accumulation`, so that a batch spread over devices is cut without moving rows.
   """
 
-  def micro_step(trainable, held, extra, batch, key, step):
+  def micro_step(trainable, held, extra, batch, key):
     def loss_of(trainable):
-      return objective(optim.join(trainable, held), extra, batch | {"step": step}, key)
+      return objective(optim.join(trainable, held), extra, batch, key)
 
     grad_fn = jax.value_and_grad(loss_of, has_aux=True)
     (loss, (extra, metrics)), grads = grad_fn(trainable)
@@ -106,20 +106,18 @@ def make_train_step(
   def train_step(state: TrainState, batch: Any, key: jax.Array):
     key = jax.random.fold_in(key, state.step)
     trainable, held = optim.split(state.params, frozen)
+    at_step = lambda batch: batch | {"step": state.step}
     if accumulation == 1:
-      extra, grads, metrics = micro_step(
-        trainable, held, state.extra, batch, key, state.step
-      )
+      batch = at_step(batch)
+      extra, grads, metrics = micro_step(trainable, held, state.extra, batch, key)
     else:
       cut = lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1)
 
       def body(carry, inputs):
         extra, total = carry
-        batch, index = inputs
+        batch, index = at_step(inputs[0]), inputs[1]
         micro_key = jax.random.fold_in(key, index)
-        extra, grads, metrics = micro_step(
-          trainable, held, extra, batch, micro_key, state.step
-        )
+        extra, grads, metrics = micro_step(trainable, held, extra, batch, micro_key)
         return (extra, jax.tree.map(jnp.add, total, grads)), metrics
 
       zeros = jax.tree.map(jnp.zeros_like, trainable)

@@ -146,9 +146,9 @@ def test_a_split_is_embedded_by_its_export(monkeypatch, vectors):
   model, mesh = Thumbnail(), sharding.make_mesh((-1, 1, 1))
   variables = model.init(jax.random.key(0), images[:1], method="embed")
   export = exports.Export(config, model, variables, None, "pretrain", 1, None)
-  ready = embedding.prepare(export, "train", mesh, batch_size=8)
+  added = embedding.prepare(export, "train", mesh, batch_size=8)
   assert [args[1] for args in asked] == ["train"] * (vectors == "features")
-  found = embedding.embed_split(export, ready, "test", mesh, batch_size=8)
+  found = embedding.embed_split(export, added, "test", mesh, batch_size=8)
   assert asked[-1] == ("thorax/none", "test", "here")
   assert found.study_ids.tolist() == ["s0", "s1", "s2", "s3", "s4"]
   assert found.patient_ids.tolist() == ["p0", "p1", "p2", "p3", "p4"]
@@ -167,4 +167,4 @@ def test_a_split_is_embedded_by_its_export(monkeypatch, vectors):
   )
 
   with pytest.raises(ValueError, match=r"retrieve\.batch_size=6 does not divide"):
-    embedding.embed_split(export, ready, "test", mesh, batch_size=6)
+    embedding.embed_split(export, added, "test", mesh, batch_size=6)

@@ -23,9 +23,11 @@ LEVELS = (0.25, 0.5, 0.75, 1.0)
 STAGES = ("pretrain", "interpret", "retrieve", "write")
 
 
-def _written(name: str, overrides: Mapping[str, Any] | None = None, **kwargs) -> Arm:
+def _written(
+  name: str, overrides: Mapping[str, Any] | None = None, vision: Arm | None = None
+) -> Arm:
   """An arm that ends with stage 1."""
-  return Arm(name, {"stages": STAGES} | dict(overrides or {}), **kwargs)
+  return Arm(name, {"stages": STAGES} | dict(overrides or {}), vision)
 
 
 DEFAULT = Arm("default")
