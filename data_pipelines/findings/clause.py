@@ -17,6 +17,7 @@ _BEFORE_HEAD = (
     + ("ignored", "earlier", "article")
 )  # fmt: skip
 _STATES = {"normal": "absent", "abnormal": "present", "borderline": "uncertain"}
+SOUGHT = "sought"  # The status of what is looked for, and neither seen nor denied.
 
 
 class Mention:
@@ -26,6 +27,7 @@ class Mention:
     self.kind, self.value = mark
     self.status = "" if self.kind == "subject" else "present"
     self.taken_for = False  # An interpretation of what is seen, not seen itself.
+    self.is_large = False  # As a heart may be said to be.
     # Kind of modifier -> value; one each where a head stands for several findings.
     self.qualities = qualities
     self._shares = shares  # Whether side and place are those of the head before.
@@ -59,6 +61,7 @@ class Clause:
     self._marks = marks
     self._window = 0  # The first mention that shares the predicate to come.
     self._negated = self._uncertain = self._taken_for = self._earlier = False
+    self._sought = False
     self._scope = 0  # Mentions there were when negation or doubt began.
     self._predicate = False  # Whether one began since the last head.
     self._join = ""  # The last conjunction since the last head.
@@ -76,9 +79,11 @@ class Clause:
   def _read(self, i: int, mark: Mark) -> None:
     kind = mark.kind
     if kind in HEADS:
-      self._head(mark)
+      self._head(i, mark)
     elif kind in ("side", "place", "grade", "change"):
       self._modifier(i, mark)
+    elif kind == "removal":
+      self._removal(i)
     elif kind in _STATES:
       self._set_state(i, _STATES[kind])
     elif kind in ("and", "or", "comma"):
@@ -93,6 +98,10 @@ class Clause:
       self._predicate = False
     elif kind in ("not_seen", "uncertain_after"):
       self._after(kind)
+    elif kind == "sought":
+      self._sought, self._scope = True, len(self.mentions)
+    elif kind == "uncertain" and self._ends_with(i):
+      self._after("uncertain_after")
     elif kind in ("uncertain", "taken_for"):
       self._uncertain = self._uncertain or kind == "uncertain"
       self._scope = len(self.mentions) if not self._negated else self._scope
@@ -121,7 +130,21 @@ class Clause:
   def _end_scope(self) -> None:
     """Ends negation and doubt, if anything was said under them."""
     if len(self.mentions) > self._scope:
-      self._negated = self._uncertain = False
+      self._negated = self._uncertain = self._sought = False
+
+  def _ends_with(self, i: int) -> bool:
+    """Whether a doubt is of what was named last, as nothing more is: "X suspected"."""
+    follow = {mark.kind for mark in self._marks[i + 1 :]}
+    return bool(self._open) and not self._join and not follow & {*HEADS, *_STATES}
+
+  def _or_follows(self, i: int) -> bool:
+    """Whether a list goes on to its "or": "no opacity, large effusion, or fracture"."""
+    for mark in self._marks[i + 1 :]:
+      if mark.kind == "or":
+        return True
+      if mark.kind not in (*HEADS, *_BEFORE_HEAD, "comma"):
+        return False
+    return False
 
   def _head_follows(self, i: int) -> bool:
     for mark in self._marks[i + 1 :]:
@@ -140,7 +163,18 @@ class Clause:
     for mention in self._open:
       if not (kind == "change" and mention.taken_for):
         mention.add(kind, value)
+      if predicative and (kind, value) == ("grade", "severe"):
+        mention.is_large = True
     self._predicate = self._predicate or kind == "change"
+
+  def _removal(self, i: int) -> None:
+    """Of devices alone: what else is named stays as it is."""
+    devices = [mention for mention in self._open if mention.kind == "device"]
+    if not devices or self._head_follows(i):
+      self._pending[-1].setdefault("change", "resolved")
+    for device in devices:
+      device.add("change", "resolved")
+    self._predicate = self._predicate or bool(devices)
 
   def _set_state(self, i: int, state: str) -> None:
     """Normal, enlarged and the like, before or after the part of the body."""
@@ -148,12 +182,17 @@ class Clause:
     if not subjects and self.mentions and not self._head_follows(i):
       subjects = [m for m in self.mentions[-1:] if m.kind == "subject"]
     anew = self._join or self._apart
+    said = state == "absent" and self._predicate and not anew
+    if said and self._open and self._open[-1].kind == "finding":
+      self._open[-1].status = state  # "engorgement is within normal limits"
     if not subjects or (anew and self._head_follows(i)):
       self._state = state
       return
     if state == "present":
       state = self._status()
     for subject in subjects:
+      if self._join == "or" and subject.status not in ("", state):
+        subject.status = "uncertain"  # "top normal or mildly enlarged"
       subject.status = subject.status or state
     self._predicate = True
 
@@ -169,14 +208,17 @@ class Clause:
     self._predicate = True
 
   def _status(self) -> str:
+    if self._sought:
+      return SOUGHT
     if self._negated:
       return "absent"
     return "uncertain" if self._uncertain else "present"
 
-  def _head(self, mark: Mark) -> None:
+  def _head(self, i: int, mark: Mark) -> None:
     own = [quality for quality in self._pending if quality]
     said = {kind: value for quality in own for kind, value in quality.items()}
     told_apart = "grade" in said or said.get("change", "new") != "new"
+    told_apart = told_apart and not (self._negated and self._or_follows(i))
     if self._join != "or" and (self._predicate or (self._join and told_apart)):
       self._end_scope()
     if self._predicate or (self._taken_for and self._join and own):
@@ -187,9 +229,11 @@ class Clause:
     mention.taken_for = self._taken_for
     if mention.kind != "subject":
       mention.status = self._status()
+      if self._state == "uncertain" and mention.status == "present":
+        mention.status = "uncertain"  # "borderline cardiomegaly"
     elif self._state:
       mention.status = self._status() if self._state == "present" else self._state
-    if self._join == "or" and mention.kind == "finding" and self._open:
+    if self._join == "or" and mention.kind in ("finding", "other") and self._open:
       self._doubt_alternatives(mention)
     self.mentions.append(mention)
     if not (self._join and mention.kind == "subject"):

@@ -8,28 +8,41 @@ NORMAL = (
   "not (enlarged|widened|increased|blunted)",
   "(non|un) enlarged",
   "well (aerated|expanded)",
+  "within [the] limits of normal",
+  "[(at|near|on)] [the] (top|upper) [(limit|limits)] [of] normal [in size]",
+  "[(at|near)] top normal limits",
 )
 ABNORMAL = (
   "(enlarged|enlargement|widened|widening|dilated|prominent|blunted|blunting)",
-  "(enlarged in size|increased in size)",
+  "(prominence|engorged|engorgement|indistinct|indistinctness|distended)",
+  "enlarged in size",
 )
-BORDERLINE = (
-  "(top normal|top normal in size|upper limits of normal|borderline)",
-  "(upper limit of normal|borderline (enlarged|in size|enlargement))",
-)
+BORDERLINE = ("(borderline|borderline (enlarged|in size|enlargement))",)
 
 NO = (
   "(no|without|not|nor|neither|lack of|absence of|absent|negative for|free of)",
   "(no|without) [(definite|convincing|radiographic|new)] (evidence|signs|sign) [of]",
   "(clear of|rather than|instead of|resolution without|excludes)",
-  "rule[s] out",
+  "(rules out|unlikely)",
 )
 NOT_SEEN = (
   "[(is|are|was|were)] not [(clearly|definitely)] "
   "(seen|visualized|identified|present|evident|appreciated|detected|demonstrated)",
   "(is|are) (absent|excluded)",
+  "(is|are|appears) [(felt|thought|considered)] [to be] (unlikely|doubtful)",
   "(has|have) been (excluded|ruled out)",
   "(is|are) ruled out",
+  "(may|might|could) not be "
+  "(seen|visualized|identified|evident|appreciated|detected|demonstrated)",
+)
+# What is looked for, asked about or told of the past is not thereby seen.
+SOUGHT = (
+  "(evaluate|evaluating|evaluation|assess|assessing|assessment) (for|of)",
+  "(limits|limiting) [the] (evaluation|assessment) (for|of)",
+  "(history of|hx of|[to] rule out)",
+  "if [there is] [(further|continued|persistent|any|high)] [clinical] "
+  "(concern|suspicion) (for|of)",
+  "(evaluate|correlate) [clinically] (for|with)",
 )
 # What is seen may be what follows.
 SUGGESTED = (
@@ -42,7 +55,11 @@ SUGGESTED = (
 UNCERTAIN = (
   *SUGGESTED,
   "(possible|possibly|potential|potentially|questionable|question of|suspected)",
+  "(question|questioned|suspect|suspects|suspicious|conceivably|indeterminate)",
   "(may|might|could)",
+  "[(is|are)] (favored|preferred|more likely) (over|than)",
+  "(suggestion of|suspicion of|differential (diagnosis|considerations) [(is|are)])",
+  "differential [(diagnosis|considerations)] (includes|include)",
   "(cannot|can not) [(entirely|completely)] (exclude|rule out)",
   "(possibility of|equivocal)",
 )
@@ -52,6 +69,8 @@ UNCERTAIN_AFTER = (
   "(not|is not|are not) [(entirely|completely)] excluded",
   "(is|are) (difficult|hard) to exclude",
   "may be present",
+  "(is|are) [(also)] [a] [(diagnostic|possible)] "
+  "(consideration|considerations|concern|possibility)",
 )
 # What is seen is taken for what follows.
 TAKEN_FOR = (
@@ -81,7 +100,8 @@ CHANGES = {
   "smaller": (
     "(decreased|decrease|decreasing|smaller|less|improved|improving|improvement)",
     "(diminished|diminishing|reduced|reduction|regressed|resolving|shrunk|better)",
-    "(partial|partially|near complete|nearly) (resolution|resolved|cleared)",
+    "(partial|partially|near complete|nearly|all but|almost completely|almost) "
+    "(resolution|resolved|cleared)",
     "less (pronounced|prominent|extensive|confluent|severe|conspicuous|apparent)",
     "partial [interval] (clearing|resolution) [of]",
     "decreased in (size|extent)",
@@ -91,8 +111,6 @@ CHANGES = {
     "[(complete|interval)] (resolution|clearing) [of]",
     "no longer [(is|are|be)] "
     "[(seen|visualized|present|evident|identified|apparent|visible|in place)]",
-    "[(has|have)] [been] (removed|withdrawn)",
-    "[interval] removal [of]",
   ),
   "unchanged": (
     "(unchanged|stable|persistent|persists|persist|persisting|constant|similar)",
@@ -106,7 +124,11 @@ CHANGES = {
     "[(little|minimal)] (interval|overall) change",
   ),
 }
-EARLIER = ("(previous|previously|prior|former|earlier) [(seen|noted|described)]",)
+EARLIER = (
+  "(previous|previously|prior|former|earlier) "
+  "[(seen|noted|described|identified|demonstrated|reported|visualized)]",
+)
+REMOVAL = ("[(has|have)] [been] (removed|withdrawn)", "[interval] removal [of]")
 
 SIDES = {
   ("left",): ("left [(sided|side)]", "leftward"),
@@ -171,6 +193,8 @@ ARTICLES = ("a", "an")
 # What joins and turns the words of a clause, by the kind of a matcher.Mark.
 GRAMMAR = {
   "no": NO,
+  "sought": SOUGHT,
+  "removal": REMOVAL,
   "not_seen": NOT_SEEN,
   "uncertain_after": UNCERTAIN_AFTER,
   "earlier": EARLIER,

@@ -7,19 +7,22 @@ word is in terms.py and modifiers.py; how words bind is in clause.py.
 import functools
 from collections.abc import Iterator
 
-from data_pipelines.findings.clause import Clause, Mention, sides_of
+from data_pipelines.findings.clause import SOUGHT, Clause, Mention, sides_of
 from data_pipelines.findings.matcher import match
 from data_pipelines.findings.sentences import split, words_of
 from data_pipelines.records import Fact
 
 # A side says nothing of these; what is bilateral by nature is one finding.
 _SIDELESS = ("Cardiomegaly", "Enlarged Cardiomediastinum", "Edema")
+HEART = "Cardiomegaly"
 _LOBAR = ("Lung Opacity", "Consolidation", "Atelectasis", "Pneumonia", "Lung Lesion")
 
 
 def _named(mention: Mention, change: str) -> tuple[tuple[str, ...], str]:
   """The labels that a mention is of, and their status."""
   status = "absent" if change == "resolved" else mention.status
+  if status == SOUGHT:
+    return (), ""
   if mention.kind == "finding":
     return mention.value, status
   if mention.kind == "device":
@@ -29,7 +32,8 @@ def _named(mention: Mention, change: str) -> tuple[tuple[str, ...], str]:
   subject = mention.value
   if status == "absent" and change != "resolved":
     return subject.denied, status
-  if status == "" and change == "larger":
+  large = change == "larger" or (mention.is_large and subject.asserted == HEART)
+  if status == "" and large:
     status = "present"
   if not subject.asserted or not status:
     return (), ""

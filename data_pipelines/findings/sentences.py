@@ -9,6 +9,7 @@ _HEADING = re.compile(r"\b([A-Z][A-Z ]{3,}[A-Z])\s*:")
 _READ = ("FINDINGS", "IMPRESSION", "CONCLUSION", "FINDINGS AND IMPRESSION")
 _ABBREVIATION = re.compile(r"\b(dr|vs|e\.g|i\.e|approx)\.", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?;]+(?=\s|$)|\n\s*\n|:(?=\s)")
+_SLASH = re.compile(r"(?<=[a-z])\s*/\s*(?=[a-z])")
 _WORD = re.compile(r"[a-z0-9>]+(?:\.[0-9]+)?|,")
 
 
@@ -31,4 +32,5 @@ def words_of(sentence: str) -> list[str]:
   """The words of a sentence, and its commas; what is short is spelt out."""
   for short, words in terms.SPELT_OUT:
     sentence = sentence.replace(short, words)
+  sentence = _SLASH.sub(" or ", sentence)
   return _WORD.findall(sentence)

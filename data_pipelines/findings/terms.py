@@ -37,7 +37,11 @@ FINDINGS = {
     "empyema",
   ),
   ("Pneumothorax", "Pleural Effusion"): ("hydropneumothorax", "hemopneumothorax"),
-  ("Pneumothorax",): ("pneumothorax", "pneumothoraces", "ptx"),
+  ("Pneumothorax",): (
+    "(pneumothorax|pneumothoraces|ptx)",
+    "(pleural air|[pleural] air collection) [collection]",
+    "air in the [(left|right)] pleural space",
+  ),
   ("Lung Lesion",): (
     "[(pulmonary|lung)] nodule[s]",
     "[(pulmonary|lung)] mass[es]",
@@ -56,7 +60,8 @@ FINDINGS = {
     "(airspace|air space) disease",
     "(increased|prominent|coarse) interstitial markings",
     "(haziness|hazy density|ground glass|airspace process)",
-    "(patchy|hazy|focal) (density|densities)",
+    "(patchy|hazy|focal|ill defined|streaky|linear|vague|basilar|airspace) "
+    "(density|densities)",
   ),
   ("Consolidation",): (
     "[(airspace|air space|focal|lobar|pulmonary)] consolidation[s]",
@@ -106,6 +111,10 @@ FINDINGS = {
 # What takes up adjectives and changes without being a finding of ours.
 OTHER = (
   "aeration",
+  "pericardial (effusion|effusions|fluid)",
+  "(catheter|lead|wire|wires|screw|hardware|clip) fracture[s]",
+  "fractured [(median|sternal)] [sternotomy] (wire|wires|lead|catheter|screw)",
+  "(soft tissue|subcutaneous) edema",
   "lung volume[s]",
   "(inspiration|inspiratory effort)",
   "[hemi](diaphragm|diaphragms)",
@@ -114,6 +123,7 @@ OTHER = (
   "(hilum|hila|hilar contours)",
   "(spine|scoliosis)",
   "(carina|stomach)",
+  "(scarring|scar|scars|fibrosis|emphysema)",
 )
 
 DEVICES = {
@@ -145,12 +155,16 @@ DEVICES = {
     "pigtail [catheter]",
   ),
   "other": (
-    "(support|monitoring) (device|devices)",
+    "(support|monitoring|closure|assist|implanted) (device|devices)",
+    "[(monitor|monitoring|ecg|ekg)] leads",
+    "[(cardiac|pulse)] generator",
+    "(catheter|catheters|stent|stents)",
     "(line|lines|tubes) and (tube|tubes|lines)",
     "(line|lines) or (tube|tubes)",
     "[median] sternotomy wires",
-    "(prosthetic|mechanical) valve",
-    "hardware",
+    "(prosthetic|mechanical|bioprosthetic|artificial) [(aortic|mitral|heart)] valve[s]",
+    "valve replacement[s]",
+    "(hardware|arthroplasty|drain|drains|cannula|mediport|loop recorder)",
   ),
 }
 
@@ -171,7 +185,10 @@ SUBJECTS = {
     "(silhouette|silhouettes|contour|contours)",
   ),
   Subject(("Lung Opacity", "Consolidation")): ("(lungs|lung fields|lung parenchyma)",),
-  Subject(("Edema",)): ("pulmonary (vasculature|vascularity|vessels)",),
+  Subject(("Edema",), "Edema"): (
+    "[(central|lung)] [pulmonary] (vasculature|vascularity|vascular markings)",
+    "pulmonary vessels",
+  ),
   Subject(("Pleural Effusion", "Pneumothorax")): (
     "pleural (space|spaces|surface|surfaces)",
   ),

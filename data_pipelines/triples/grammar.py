@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from data_pipelines.findings.clause import HEADS, Clause
+from data_pipelines.findings.clause import HEADS, SOUGHT, Clause
 from data_pipelines.findings.matcher import spans
 from data_pipelines.triples.lexicon import INDEX, Term
 
@@ -81,6 +81,8 @@ def read(words: Sequence[str]) -> list[Span]:
     if role in ("part", "measure"):
       owner = _owner(terms, i)
       role = "part" if owner >= 0 else "anatomy" if role == "part" else ""
+    if role == "observation" and status == SOUGHT:
+      role = ""
     status = status if role == "observation" else ""
     found.append(Span(start, end, kind, role, status, owner))
   return found

@@ -89,7 +89,7 @@ Left rib fractures are healed. | left > rib; fractures @ rib; healed > fractures
 Pacemaker with leads in the right atrium and right ventricle. | pacemaker @ atrium; leads @ atrium; leads @ ventricle; right > atrium; right > ventricle
 Mild elevation of the right hemidiaphragm. | mild > elevation; elevation @ hemidiaphragm; right > hemidiaphragm
 The aorta is tortuous and calcified. | tortuous @ aorta; calcified > aorta
-Heart size is top normal. | size > heart; top normal? @ heart
+Heart size is top normal. | size > heart; top normal @ heart
 Small hiatal hernia. | small > hernia; hiatal > hernia
 There is no evidence of pneumonia or pulmonary edema. | edema- @ pulmonary
 Clear lungs. | clear @ lungs
@@ -143,7 +143,7 @@ Ground glass opacity in the left lung. | ground glass > opacity; opacity @ lung;
 There is likely a small effusion in the right lung base. | small > effusion; effusion @ base; right > lung; lung > base
 Effusion and likely atelectasis. |
 Degenerative changes are seen throughout the thoracic spine. | degenerative changes @ spine; thoracic > spine
-Upper limits of normal heart size. | upper limits of normal? @ heart; size > heart
+Upper limits of normal heart size. | upper limits of normal @ heart; size > heart
 Elevated right hemidiaphragm. | elevated @ hemidiaphragm; right > hemidiaphragm
 Bony structures and soft tissues are normal. | structures > bony; normal @ bony; normal @ soft tissues
 No consolidation in the right upper lobe, left effusion, or pneumothorax. | consolidation- @ lobe; right > lobe; upper > lobe; left- > effusion-
