@@ -1,0 +1,256 @@
+"""Any system's file of reports as rows of `predictions`: CSV, JSON or JSONL.
+
+Systems name the same three things differently; the first name of each that a file has
+is taken. What was read under which name is told, so that nobody scores the wrong column
+unawares. Known are our own files, those of PriorRG (dicom_id, reference_report,
+generated_report), MLRG (dicom_id, labels, report), ReXrank (JSON by study, with
+section_findings, section_impression and model_prediction), pairs of files as those of
+CXRMate and CXR-Report-Metric (study_id, report), and R2Gen's annotation as references.
+"""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxrg.metrics import predictions
+
+NAMES: Mapping[str, Sequence[str]] = {
+  "id": ("id", "dicom_id", "study_id", "image_id", "images_id", "uid", "case_id"),
+  "reference": (
+    *("reference", "reference_report", "ground_truth", "ground_truth_report"),
+    *("gt", "gts", "target", "labels", "report", "findings"),
+  ),
+  "prediction": (
+    *("prediction", "generated_report", "model_prediction", "predicted_report"),
+    *("predicted", "generated", "hypothesis", "pred", "res", "report"),
+  ),
+}
+SECTIONS = ("section_findings", "section_impression")  # A reference of ReXrank's.
+PATIENTS = ("patient_id", "subject_id")
+MISSING = ("", "nan", "none", "null")  # What programs write where there is no text.
+FLAGS, DAYS = ("has_prior", "has_context"), "prior_days"
+CSV_LIMIT = 2**30  # Characters of a field; Python's own limit is less than a megabyte.
+
+
+class Read(NamedTuple):
+  """The rows of a file, and under which names they were found."""
+
+  rows: list[dict]
+  names: dict[str, str]  # Of id, reference and prediction.
+
+
+def read(
+  path: str | os.PathLike,
+  references: str | os.PathLike | None = None,
+  *,
+  partial: bool = False,
+  encoding: str = "utf-8-sig",
+) -> Read:
+  """The rows of one file, or of predictions and a second file of `references`.
+
+  With two files a row is an id that both have; with `partial` those of one alone are
+  left out. Raises ValueError or OSError, naming file and place, for what cannot be
+  read: no text of the encoding, a column that is missing (with those there are), ids
+  that occur twice or, without `partial`, on one side only.
+  """
+  records = _records(Path(path), encoding)
+  if references is None:
+    names = _names(records, ("id", "reference", "prediction"), path)
+    rows = [_row(record, names) for record in records]
+  else:
+    others = _records(Path(references), encoding)
+    names = _names(records, ("id", "prediction"), path)
+    of_others = _names(others, ("id", "reference"), references)
+    rows = _joined(
+      [_row(record, names) for record in records],
+      [_row(record, of_others) for record in others],
+      path,
+      references,
+      partial=partial,
+    )
+    names |= {"reference": of_others["reference"]}
+  predictions.check(rows, str(path))
+  return Read(rows, names)
+
+
+def _records(path: Path, encoding: str) -> list[dict]:
+  """The records of a file, by its suffix."""
+  try:
+    text = path.read_text(encoding=encoding)
+  except UnicodeDecodeError as error:
+    raise ValueError(
+      f"{path}: byte {error.start} is no {encoding} text; name another --encoding, "
+      "such as latin-1 or utf-16."
+    ) from None
+  except LookupError:
+    raise ValueError(f"There is no encoding {encoding!r}.") from None
+  match path.suffix.lower():
+    case ".jsonl" | ".ndjson":
+      records = _json_lines(text, path)
+    case ".json":
+      records = _json_records(text, path)
+    case ".csv" | ".tsv":
+      records = _csv_records(text, path)
+    case suffix:
+      raise ValueError(
+        f"{path}: {suffix or 'no suffix'} is none of csv, tsv, json, jsonl."
+      )
+  if not records:
+    raise ValueError(f"{path}: no predictions in it.")
+  return records
+
+
+def _json_lines(text: str, path: Path) -> list[dict]:
+  found = []
+  # Not `splitlines`, which also splits at characters that JSON leaves in its strings.
+  for number, line in enumerate(text.split("\n"), 1):
+    if line.strip():
+      record = _parsed(line, f"{path}, line {number}")
+      if not isinstance(record, dict):
+        raise ValueError(f"{path}, line {number}: a JSON object is needed.")
+      found.append(record)
+  return found
+
+
+def _json_records(text: str, path: Path) -> list[dict]:
+  """Of a list of objects, an object of objects by id, or of lists by split (`test`)."""
+  found = _parsed(text, str(path))
+  if isinstance(found, dict) and isinstance(found.get("test"), list):
+    found = found["test"]
+  if isinstance(found, dict) and all(isinstance(v, dict) for v in found.values()):
+    found = [{"id": name} | record for name, record in found.items()]
+  if not isinstance(found, list) or not all(isinstance(r, dict) for r in found):
+    raise ValueError(f"{path}: a list of JSON objects is needed, or an object of them.")
+  return found
+
+
+def _parsed(text: str, place: str) -> Any:
+  try:
+    return json.loads(text)
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f"{place}: not JSON ({error}).") from None
+
+
+def _csv_records(text: str, path: Path) -> list[dict]:
+  csv.field_size_limit(CSV_LIMIT)
+  delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+  reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+  found = []
+  try:
+    for record in reader:
+      if None in record or None in record.values():
+        raise ValueError(
+          f"{path}, line {reader.line_num}: not as many fields as the "
+          f"{len(reader.fieldnames)} columns {_listed(reader.fieldnames)}."
+        )
+      found.append(record)
+  except csv.Error as error:
+    raise ValueError(f"{path}, line {reader.line_num}: {error}.") from None
+  return found
+
+
+def _names(
+  records: Sequence[Mapping], wanted: Sequence[str], path: str | os.PathLike
+) -> dict[str, str]:
+  """Under which names the records have what is wanted."""
+  columns = list(records[0])
+  found = {}
+  for part in wanted:
+    if part == "reference" and set(SECTIONS) <= set(columns):
+      found[part] = " and ".join(SECTIONS)
+      continue
+    free = [name for name in NAMES[part] if name not in found.values()]
+    name = next((name for name in free if name in columns), None)
+    if name is None:
+      raise ValueError(
+        f"{path}: no {part}; it would be one of {_listed(free)}, and there are "
+        f"{_listed(columns)}."
+      )
+    found[part] = name
+  for number, record in enumerate(records, 1):
+    needed = (name for part in found.values() for name in part.split(" and "))
+    if missing := [name for name in needed if name not in record]:
+      raise ValueError(
+        f"{path}, record {number}: no {_listed(missing)}; there are {_listed(record)}."
+      )
+  return found
+
+
+def _row(record: Mapping[str, Any], names: Mapping[str, str]) -> dict:
+  """A record under our own names, whatever else it holds beside them."""
+  texts = {part: _text(record, name) for part, name in names.items()}
+  taken = {name for part in names.values() for name in part.split(" and ")}
+  row = {name: value for name, value in record.items() if name not in taken} | texts
+  patient = next((record[name] for name in PATIENTS if record.get(name)), None)
+  if patient is not None:
+    row["patient_id"] = str(patient)
+  for name in (*FLAGS, DAYS):
+    if isinstance(row.get(name), str):
+      row[name] = _parsed_cell(name, row)
+  return row
+
+
+def _parsed_cell(name: str, row: Mapping[str, Any]) -> bool | float | None:
+  """What a table can only hold as text: a flag, or a number of days."""
+  text = row[name].strip().lower()
+  known: dict[str, bool | None] = dict.fromkeys(
+    MISSING, False if name in FLAGS else None
+  )
+  if name in FLAGS:
+    known |= {"true": True, "1": True, "false": False, "0": False}
+  if text in known:
+    return known[text]
+  try:
+    if name == DAYS:
+      return float(text)
+  except ValueError:
+    pass
+  needed = "true or false" if name in FLAGS else "a number of days"
+  raise ValueError(f"{name} of id {row['id']!r} is {text!r}: {needed} is needed.")
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+  if " and " in name:  # As ReXrank joins its two sections.
+    findings, impression = (_text(record, section) for section in SECTIONS)
+    return f"Findings: {findings or None} Impression: {impression or None}"
+  value = record[name]
+  text = "" if value is None or value != value else str(value)  # nan is not itself.
+  return "" if text.strip().lower() in MISSING else text
+
+
+def _joined(
+  predicted: Sequence[dict],
+  referred: Sequence[dict],
+  path: str | os.PathLike,
+  references: str | os.PathLike,
+  *,
+  partial: bool,
+) -> list[dict]:
+  """The rows of the ids that both sides have, in the order of the predictions."""
+  for rows, place in ((predicted, path), (referred, references)):
+    counts = Counter(row["id"] for row in rows)
+    if twice := [name for name, count in counts.items() if count > 1]:
+      raise ValueError(f"{place}: {len(twice)} ids occur twice, first {twice[0]!r}.")
+  of = {row["id"]: row for row in referred}
+  mine = {row["id"] for row in predicted}
+  alone = [
+    (f"in {place} alone", [name for name in names if name not in others])
+    for place, names, others in ((path, mine, of), (references, of, mine))
+  ]
+  told = [
+    f"{len(ids)} ids are {where}, first {min(ids)!r}" for where, ids in alone if ids
+  ]
+  if told and not partial:
+    raise ValueError(f"{'; '.join(told)}. --partial scores the others.")
+  for line in told:
+    print(f"LEFT OUT: {line}")
+  return [of[row["id"]] | row for row in predicted if row["id"] in of]
+
+
+def _listed(names: Iterable[Any]) -> str:
+  return ", ".join(map(str, names)) or "none"
