@@ -1,10 +1,12 @@
-r"""Scores generated reports; no model is needed, and no accelerator.
+r"""Scores generated reports of any system; no model is needed, and no accelerator.
 
-  python -m jaxrg.score predictions.jsonl [--out=metrics.json]
+  python -m jaxrg.score FILE [--references=FILE] [--out=metrics.json] \
+      [--require=bleu_4=.17]
 
-Each line of the file is a JSON object with `id`, `reference` and `prediction`;
-`jaxrg.metrics.predictions` lists what else it may hold. --verbosity=1 shows where
-an error arose.
+FILE is CSV, JSON or JSONL with an id, a reference and a prediction, under the names of
+any system that `jaxrg.metrics.layouts` knows; or of predictions alone, beside a file of
+references. The exit status is 2 where a score is below what --require asks, 1 where
+something could not be read. --verbosity=1 shows where an error arose.
 """
 
 import json
@@ -12,8 +14,18 @@ import json
 from absl import app, flags
 
 from jaxrg import cli
-from jaxrg.metrics import clinical, predictions, scoring, tables
+from jaxrg.metrics import clinical, layouts, predictions, requirements, scoring, tables
 
+_REFERENCES = flags.DEFINE_string(
+  "references", None, "A file of references, where FILE has none."
+)
+_PARTIAL = flags.DEFINE_bool(
+  "partial", False, "Leave out ids that one of two files does not have."
+)
+_ENCODING = flags.DEFINE_string("encoding", "utf-8-sig", "Of the files.")
+_REQUIRE = flags.DEFINE_multi_string(
+  "require", [], "NAME=LEAST of a score, by the end of its path in metrics.json."
+)
 _OUT = flags.DEFINE_string("out", None, "Also write all scores to this JSON file.")
 _UNCERTAIN = flags.DEFINE_enum(
   "uncertain", "positive", list(clinical.UNCERTAIN_AS), "How uncertain labels count."
@@ -27,7 +39,13 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the bootstrap intervals.")
 def main(argv):
   if len(argv) != 2:
     raise app.UsageError("One file is needed: python -m jaxrg.score predictions.jsonl")
-  rows = predictions.read(argv[1])
+  rows, names = layouts.read(
+    argv[1], _REFERENCES.value, partial=_PARTIAL.value, encoding=_ENCODING.value
+  )
+  if any(part != name for part, name in names.items()):
+    print(
+      ", ".join(f"{part}: column {name}" for part, name in names.items()), end="\n\n"
+    )
   metrics = scoring.score(
     rows,
     uncertain=_UNCERTAIN.value,
@@ -38,6 +56,10 @@ def main(argv):
   if _OUT.value:
     predictions.write_private(_OUT.value, json.dumps(metrics, indent=2) + "\n")
     print(f"\nAll scores: {_OUT.value}")
+  required = requirements.read(_REQUIRE.value, metrics)
+  for requirement in required:
+    print(requirement)
+  return 0 if all(requirement.met for requirement in required) else 2
 
 
 if __name__ == "__main__":

@@ -48,8 +48,9 @@ def test_table_and_metrics(tmp_path, monkeypatch, request):
     ([], "error: predictions.jsonl: no predictions in it.\n"),
     (
       [{"id": "a", "text": "b"}],
-      "error: predictions.jsonl, line 1: no reference, prediction; the keys are id, "
-      "text.\n",
+      "error: predictions.jsonl: no reference; it would be one of reference, "
+      "reference_report, ground_truth, ground_truth_report, gt, gts, target, labels, "
+      "report, findings, and there are id, text.\n",
     ),
   ],
 )
@@ -68,3 +69,21 @@ def test_verbosity_shows_where(tmp_path, monkeypatch, request):
   assert run.returncode == 1
   assert "Traceback" in run.stderr
   assert "FileNotFoundError" in run.stderr
+
+
+@pytest.mark.parametrize(
+  ("asked", "status", "told"),
+  [
+    ("bleu_1=0", 0, "language.priorrg.bleu_1 = "),
+    ("bleu_1=.99", 2, "required 0.99: NOT REACHED"),
+    ("bleu_9=0", 1, "error: --require=bleu_9=0: bleu_9 is none of metrics.json."),
+  ],
+)
+def test_the_status_says_whether_it_is_good_enough(
+  tmp_path, monkeypatch, request, asked, status, told
+):
+  monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=":")
+  write(tmp_path / "predictions.jsonl", ROWS)
+  run = score("predictions.jsonl", f"--require={asked}", "--resamples=10", cwd=tmp_path)
+  assert run.returncode == status
+  assert told in run.stdout + run.stderr
