@@ -14,7 +14,15 @@ import json
 from absl import app, flags
 
 from jaxrg import cli
-from jaxrg.metrics import clinical, layouts, predictions, requirements, scoring, tables
+from jaxrg.metrics import (
+  clinical,
+  coco,
+  layouts,
+  predictions,
+  requirements,
+  scoring,
+  tables,
+)
 
 _REFERENCES = flags.DEFINE_string(
   "references", None, "A file of references, where FILE has none."
@@ -23,6 +31,9 @@ _PARTIAL = flags.DEFINE_bool(
   "partial", False, "Leave out ids that one of two files does not have."
 )
 _ENCODING = flags.DEFINE_string("encoding", "utf-8-sig", "Of the files.")
+_JAVA = flags.DEFINE_bool(
+  "java", True, "Also score METEOR and protocol coco, where Java is there."
+)
 _REQUIRE = flags.DEFINE_multi_string(
   "require", [], "NAME=LEAST of a score, by the end of its path in metrics.json."
 )
@@ -46,8 +57,11 @@ def main(argv):
     print(
       ", ".join(f"{part}: column {name}" for part, name in names.items()), end="\n\n"
     )
+  if (reason := coco.missing()) and _JAVA.value:
+    print(f"METEOR and protocol coco are left out: {reason}.\n")
   metrics = scoring.score(
     rows,
+    with_java=_JAVA.value and reason is None,
     uncertain=_UNCERTAIN.value,
     resamples=_RESAMPLES.value,
     seed=_SEED.value,

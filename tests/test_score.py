@@ -19,7 +19,7 @@ ROWS = [
 
 
 def score(*arguments, cwd):
-  command = [sys.executable, "-m", "jaxrg.score", *map(str, arguments)]
+  command = [sys.executable, "-m", "jaxrg.score", "--nojava", *map(str, arguments)]
   return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 

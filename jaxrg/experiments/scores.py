@@ -18,7 +18,7 @@ from jaxrg.metrics.protocols import PROTOCOLS
 Rows = Sequence[clinical.Record]
 
 # How words are counted of what a paper's models write: EIR's have no capitals.
-WORDS = {"priorrg": "priorrg", "eir": "lower"}
+WORDS = {"priorrg": "priorrg_full", "eir": "lower"}
 PROTOCOL = (
   "labels, changes and causes are read from the text by rules, never to be taken for "
   "CheXbert, and compared with the ground truth; BLEU-4 by protocol {words}, "

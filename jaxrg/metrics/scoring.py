@@ -5,7 +5,7 @@
     n, n_unique, n_empty, n_patients, n_with_prior, words, reference_words
     resampling   level, unit, units, resamples, seed
     language     for each of `protocols.PROTOCOLS`: protocol, bleu_1 .. bleu_4,
-                 rouge_l, cider
+                 rouge_l, cider; with Java also `coco` and, of some, meteor
     labels       protocol, micro and macro (precision, recall, f1), classes (name ->
                  precision, recall, f1, n_true, n_predicted), ceiling
     changes      protocol, changed and unchanged (precision, recall, f1,
@@ -22,7 +22,7 @@ import numpy as np
 
 from data_pipelines import findings
 from data_pipelines.records import LABELS
-from jaxrg.metrics import clinical, intervals, nlg, predictions
+from jaxrg.metrics import clinical, coco, intervals, nlg, predictions
 from jaxrg.metrics.clinical import Change, Reader, Record
 from jaxrg.metrics.protocols import PROTOCOLS, Protocol, Truncation
 
@@ -31,6 +31,7 @@ def score(
   rows: Sequence[Record],
   *,
   truncation: Truncation | None = None,
+  with_java: bool = False,
   uncertain: str = "positive",
   resamples: int = 1000,
   seed: int = 0,
@@ -39,7 +40,8 @@ def score(
   """All scores of predictions (rows as in `predictions`), by the schema above.
 
   `truncation` cuts the references of the language scores; the findings and changes
-  are read from the references in full.
+  are read from the references in full. What needs Java (`coco.missing` says whether
+  it is here) is scored only `with_java`, for it takes most of a minute.
   """
   predictions.check(rows)
   outputs = [row["prediction"] for row in rows]
@@ -64,8 +66,9 @@ def score(
     },
   }
   metrics["language"] = {
-    name: _language(rows, protocol, truncation, counts, options)
+    name: _language(rows, protocol, truncation, with_java, counts, options)
     for name, protocol in PROTOCOLS.items()
+    if with_java or not protocol.by_java
   }
   metrics["labels"] = _labels(rows, reader, uncertain, counts, options)
   metrics["changes"] = _changes(rows, reader, options)
@@ -128,13 +131,14 @@ def _language(
   rows: Sequence[Record],
   protocol: Protocol,
   truncation: Truncation | None,
+  with_java: bool,
   counts: Mapping,
   options: Mapping,
 ) -> dict:
   references = [row["reference"] for row in rows]
   if truncation is not None:
     references = [truncation.cut(text) for text in references]
-  references = protocol.apply(references)
+  references = protocol.apply_to_references(references)
   outputs = protocol.apply([row["prediction"] for row in rows])
 
   corpus = nlg.count(outputs, references)
@@ -150,10 +154,14 @@ def _language(
   description = {
     "name": protocol.name,
     "tokens": protocol.tokens,
-    "references": truncation.name if truncation else "in full",
+    "references": truncation.name if truncation else protocol.references,
     **counts,
   }
-  return {"protocol": description} | {k: v._asdict() for k, v in scores.items()}
+  told = {"protocol": description} | {k: v._asdict() for k, v in scores.items()}
+  if with_java and protocol.with_meteor:
+    # It is no mean over reports, so that there is no interval of it here.
+    told["meteor"] = {"value": coco.meteor(outputs, references)[0]}
+  return told
 
 
 def _bleu_of_order(order: int) -> intervals.Measure:

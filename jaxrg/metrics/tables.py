@@ -134,6 +134,8 @@ def _language(scores: Mapping[str, Mapping], columns: list[str], key: str) -> Ta
   )
   names = {f"bleu_{n}": f"BLEU-{n}" for n in range(1, 5)}
   names |= {"rouge_l": "ROUGE-L", "cider": "CIDEr-D"}
+  if all("meteor" in s["language"][key] for s in scores.values()):
+    names["meteor"] = "METEOR 1.5"
   rows = [
     _row(title, [s["language"][key][measure] for s in scores.values()])
     for measure, title in names.items()
@@ -241,7 +243,7 @@ def number(value: float | Mapping, interval: bool = False) -> str:
   """A score to three places, with its interval where it has one and that is asked."""
   if not isinstance(value, Mapping):
     return f"{value:.3f}"
-  if not interval:
+  if not interval or "low" not in value:
     return f"{value['value']:.3f}"
   return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 

@@ -44,7 +44,9 @@ def test_counts_and_protocols_travel_with_the_scores():
   assert (metrics["n"], metrics["n_unique"], metrics["n_empty"]) == (4, 4, 1)
   assert (metrics["n_patients"], metrics["n_with_prior"]) == (3, 2)
   protocol = metrics["language"]["priorrg"]["protocol"]
-  assert protocol["references"] == "in full"
+  assert protocol["references"].startswith("cut to 100 tokens of GPT-2's")
+  full = metrics["language"]["priorrg_full"]["protocol"]
+  assert full["references"] == "in full"
   assert (protocol["n"], protocol["n_unique"]) == (4, 4)
   assert metrics["labels"]["protocol"] == {
     "labeler": "rules",

@@ -1,0 +1,101 @@
+"""What of COCO's evaluation needs Java: METEOR 1.5, and Stanford's tokenizer.
+
+Both are programs that the package pycocoevalcap carries (extra `coco`); only these are
+used of it, for its Python leaves their failures untold. Whether they are here is asked
+before anything is scored, so that no evaluation ends with a broken pipe.
+"""
+
+import importlib.util
+import pathlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+
+_TOKENIZER = "tokenizer/stanford-corenlp-3.4.1.jar"
+_METEOR = "meteor/meteor-1.5.jar"
+# What COCO's evaluation takes from the tokens again.
+_PUNCTUATION = frozenset(
+  ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
+  + [".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)
+
+
+def missing() -> str | None:
+  """Why they cannot be used, in one line; None where they can."""
+  if _folder() is None:
+    return 'no pycocoevalcap: pip install "jaxrg[coco]"'
+  if shutil.which("java") is None:
+    return "no java on the PATH"
+  return None
+
+
+def _folder() -> pathlib.Path | None:
+  spec = importlib.util.find_spec("pycocoevalcap")
+  return spec and pathlib.Path(next(iter(spec.submodule_search_locations)))
+
+
+def tokenise(texts: Sequence[str]) -> list[str]:
+  """Each text in Stanford's tokens, lower case, without punctuation."""
+  command = ["java", "-cp", str(_folder() / _TOKENIZER)]
+  command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "texts"
+    path.write_text("".join(f"{_one_line(text)}\n" for text in texts), "utf-8")
+    done = subprocess.run(
+      [*command, "-encoding", "utf-8", str(path)], capture_output=True, check=False
+    )
+  lines = done.stdout.decode("utf-8").split("\n")[: len(texts)]
+  if done.returncode or len(lines) != len(texts):
+    raise ValueError(f"Stanford's tokenizer failed: {_last_line(done.stderr)}")
+  return [" ".join(w for w in line.split() if w not in _PUNCTUATION) for line in lines]
+
+
+def meteor(
+  predictions: Sequence[str], references: Sequence[str]
+) -> tuple[float, np.ndarray]:
+  """METEOR 1.5 of the corpus, and of each report (n,)."""
+  command = ["java", "-jar", "-Xmx2G", str(_folder() / _METEOR)]
+  command += ["-", "-", "-stdio", "-l", "en", "-norm"]
+  with subprocess.Popen(
+    command,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    encoding="utf-8",
+  ) as program:
+
+    def ask(line: str, count: int = 1) -> list[str]:
+      try:
+        program.stdin.write(line + "\n")
+        program.stdin.flush()
+        answers = [program.stdout.readline().strip() for _ in range(count)]
+      except BrokenPipeError:
+        answers = [""]
+      if "" in answers:
+        program.kill()
+        raise ValueError(f"METEOR failed: {_last_line(program.stderr.read())}")
+      return answers
+
+    pairs = zip(map(_field, references), map(_field, predictions), strict=True)
+    found = [ask(f"SCORE ||| {reference} ||| {text}")[0] for reference, text in pairs]
+    *each, corpus = ask(" ||| ".join(["EVAL", *found]), len(found) + 1)
+    program.stdin.close()
+  return float(corpus), np.array(each, float)
+
+
+def _one_line(text: str) -> str:
+  return " ".join(text.split())
+
+
+def _field(text: str) -> str:
+  return _one_line(text.replace("|||", ""))
+
+
+def _last_line(said: bytes | str) -> str:
+  said = said if isinstance(said, str) else said.decode("utf-8", "replace")
+  return ([line for line in said.splitlines() if line.strip()] or ["no word of why"])[
+    -1
+  ]
