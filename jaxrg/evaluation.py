@@ -57,7 +57,11 @@ def evaluate(
   train = datasets.load(config.data.name, "train", data_dir or config.data.data_dir)
   seen = list(loader.parse_all(train, skip_damaged=config.data.skip_damaged))
   truncation = _truncation(config, system.export.tokenizer)
-  score = functools.partial(scoring.score, truncation=truncation)
+  score = functools.partial(
+    scoring.score,
+    truncation=truncation,
+    training=[record["findings"] for record in seen],
+  )
   scores = {
     "metrics": score(rows),
     "baselines": {

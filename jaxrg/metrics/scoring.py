@@ -3,6 +3,7 @@
 `score` gives
 
     n, n_unique, n_empty, n_patients, n_with_prior, words, reference_words
+    health       of the system and of the references, by `health.measure`
     resampling   level, unit, units, resamples, seed
     language     for each of `protocols.PROTOCOLS`: protocol, bleu_1 .. bleu_4,
                  rouge_l, cider; with Java also `coco` and, of some, meteor
@@ -16,13 +17,13 @@ is {value, low, high}, and `ceiling` is what the reader reaches on the reference
 themselves (None without ground truth).
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 
 import numpy as np
 
 from data_pipelines import findings
 from data_pipelines.records import LABELS
-from jaxrg.metrics import clinical, coco, intervals, nlg, predictions
+from jaxrg.metrics import clinical, coco, health, intervals, nlg, predictions
 from jaxrg.metrics.clinical import Change, Reader, Record
 from jaxrg.metrics.protocols import PROTOCOLS, Protocol, Truncation
 
@@ -32,6 +33,7 @@ def score(
   *,
   truncation: Truncation | None = None,
   with_java: bool = False,
+  training: Collection[str] | None = None,
   uncertain: str = "positive",
   resamples: int = 1000,
   seed: int = 0,
@@ -41,7 +43,8 @@ def score(
 
   `truncation` cuts the references of the language scores; the findings and changes
   are read from the references in full. What needs Java (`coco.missing` says whether
-  it is here) is scored only `with_java`, for it takes most of a minute.
+  it is here) is scored only `with_java`, for it takes most of a minute. The reports of
+  `training`, where they are known, tell what was copied.
   """
   predictions.check(rows)
   outputs = [row["prediction"] for row in rows]
@@ -64,6 +67,11 @@ def score(
       "resamples": resamples,
       "seed": seed,
     },
+  }
+  truth = [row["reference"] for row in rows]
+  metrics["health"] = {
+    "system": health.measure(outputs, reader, references=truth, training=training),
+    "references": health.measure(truth, reader, training=training),
   }
   metrics["language"] = {
     name: _language(rows, protocol, truncation, with_java, counts, options)

@@ -33,7 +33,7 @@ def tables(
   """
   scores = {name: metrics, **(baselines or {})}
   columns = [f"{name} [95 %]", *(baselines or {})]
-  result = [_outputs(scores)]
+  result = [_outputs(scores), _health(scores)]
   result += [_language(scores, columns, key) for key in metrics["language"]]
   result += [_labels(scores, columns), _classes(scores)]
   if metrics["changes"] is not None:
@@ -124,6 +124,28 @@ def _outputs(scores: Mapping[str, Mapping]) -> Table:
     ),
   ]
   return Table("Outputs", note, list(scores), rows)
+
+
+HEALTH = {
+  "distinct_1": "different words among all",
+  "distinct_2": "different pairs of words among all",
+  "repeated": "reports with 4 words in a row twice",
+  "normal": "reports without a finding",
+  "copied": "reports copied from training",
+  "length_ratio": "length, of the references'",
+}
+
+
+def _health(scores: Mapping[str, Mapping]) -> Table:
+  first = next(iter(scores.values()))["health"]
+  told = [s["health"]["system"] for s in scores.values()] + [first["references"]]
+  rows = [
+    (title, *[f"{of[key]:.3f}" if key in of else "-" for of in told])
+    for key, title in HEALTH.items()
+    if key in told[0]
+  ]
+  note = "Words in lower case, split at white space; findings are read by rules."
+  return Table("Health", note, [*scores, "references"], rows)
 
 
 def _language(scores: Mapping[str, Mapping], columns: list[str], key: str) -> Table:
