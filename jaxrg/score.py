@@ -17,6 +17,7 @@ from jaxrg import cli
 from jaxrg.metrics import (
   clinical,
   coco,
+  comparing,
   layouts,
   predictions,
   requirements,
@@ -31,6 +32,9 @@ _PARTIAL = flags.DEFINE_bool(
   "partial", False, "Leave out ids that one of two files does not have."
 )
 _ENCODING = flags.DEFINE_string("encoding", "utf-8-sig", "Of the files.")
+_AGAINST = flags.DEFINE_string(
+  "against", None, "Another system's file, to compare with on the same reports."
+)
 _JAVA = flags.DEFINE_bool(
   "java", True, "Also score METEOR and protocol coco, where Java is there."
 )
@@ -67,6 +71,15 @@ def main(argv):
     seed=_SEED.value,
   )
   print(tables.text(metrics))
+  if _AGAINST.value:
+    others = layouts.read(
+      _AGAINST.value, _REFERENCES.value, partial=True, encoding=_ENCODING.value
+    )
+    metrics["against"] = comparing.compare(
+      rows, others.rows, resamples=_RESAMPLES.value, seed=_SEED.value
+    )
+    table = comparing.table(metrics["against"], argv[1], _AGAINST.value)
+    print(f"\n{tables.render(table)}")
   if _OUT.value:
     predictions.write_private(_OUT.value, json.dumps(metrics, indent=2) + "\n")
     print(f"\nAll scores: {_OUT.value}")

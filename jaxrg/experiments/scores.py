@@ -76,5 +76,5 @@ def scores(words: str) -> Mapping[str, Score]:
     "label_macro_f1": Score(_labels, clinical.macro_f1),
     "change_f1": Score(_changes, clinical.f1),
     "cause_accuracy": Score(_causes, causes.accuracy),
-    "bleu_4": Score(bleu, lambda sums: nlg.bleu(sums)[..., 3]),
+    "bleu_4": Score(bleu, nlg.bleu_of_order(4)),
   }

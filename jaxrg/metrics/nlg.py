@@ -5,7 +5,7 @@ how a text becomes such a string is the business of `protocols`. BLEU and CIDEr
 take words between white space, ROUGE-L between single blanks, as there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +93,11 @@ def bleu(statistics: np.ndarray) -> np.ndarray:
   geometric_mean = np.cumprod(precision, axis=-1) ** (1 / np.arange(1, ORDERS + 1))
   ratio = (length + TINY) / (reference + SMALL)
   return geometric_mean * np.exp(np.minimum(0.0, 1 - 1 / ratio))
+
+
+def bleu_of_order(order: int) -> Callable[[np.ndarray], np.ndarray]:
+  """The function from sums of `bleu_statistics` (... 10) to one of their BLEUs (...)."""
+  return lambda sums: bleu(sums)[..., order - 1]
 
 
 def cider(corpus: Corpus) -> np.ndarray:

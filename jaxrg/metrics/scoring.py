@@ -152,7 +152,7 @@ def _language(
   corpus = nlg.count(outputs, references)
   bleu = nlg.bleu_statistics(corpus)
   scores = {
-    f"bleu_{order}": intervals.bootstrap(bleu, _bleu_of_order(order), **options)
+    f"bleu_{order}": intervals.bootstrap(bleu, nlg.bleu_of_order(order), **options)
     for order in range(1, nlg.ORDERS + 1)
   }
   reports = {"rouge_l": nlg.rouge_l(outputs, references), "cider": nlg.cider(corpus)}
@@ -170,10 +170,6 @@ def _language(
     # It is no mean over reports, so that there is no interval of it here.
     told["meteor"] = {"value": coco.meteor(outputs, references)[0]}
   return told
-
-
-def _bleu_of_order(order: int) -> intervals.Measure:
-  return lambda sums: nlg.bleu(sums)[..., order - 1]
 
 
 def _labels(
