@@ -15,6 +15,7 @@ from absl import app, flags
 
 from jaxrg import cli
 from jaxrg.metrics import (
+  averages,
   clinical,
   coco,
   comparing,
@@ -71,6 +72,11 @@ def main(argv):
     seed=_SEED.value,
   )
   print(tables.text(metrics))
+  for table in (
+    averages.table(metrics["ce_rules"], "rules (ce_rules_*), never CheXbert"),
+    tables.errors(metrics["errors"]),
+  ):
+    print(f"\n{tables.render(table)}")
   if _AGAINST.value:
     others = layouts.read(
       _AGAINST.value, _REFERENCES.value, partial=True, encoding=_ENCODING.value

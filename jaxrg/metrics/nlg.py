@@ -96,7 +96,7 @@ def bleu(statistics: np.ndarray) -> np.ndarray:
 
 
 def bleu_of_order(order: int) -> Callable[[np.ndarray], np.ndarray]:
-  """The function from sums of `bleu_statistics` (... 10) to one of their BLEUs (...)."""
+  """The function from sums of `bleu_statistics` (... 10) to their BLEU of an order."""
   return lambda sums: bleu(sums)[..., order - 1]
 
 

@@ -9,8 +9,10 @@
                  rouge_l, cider; with Java also `coco` and, of some, meteor
     labels       protocol, micro and macro (precision, recall, f1), classes (name ->
                  precision, recall, f1, n_true, n_predicted), ceiling
+    ce_rules     every average that is called CE F1, by `averages.all_averages`
     changes      protocol, changed and unchanged (precision, recall, f1,
                  n_true, n_predicted), ceiling; None where no study has a prior
+    errors       what is wrong of findings that are named, by `errors.score`
 
 where `protocol` says how the numbers beside it were made, a number with an interval
 is {value, low, high}, and `ceiling` is what the reader reaches on the references
@@ -23,7 +25,16 @@ import numpy as np
 
 from data_pipelines import findings
 from data_pipelines.records import LABELS
-from jaxrg.metrics import clinical, coco, health, intervals, nlg, predictions
+from jaxrg.metrics import (
+  averages,
+  clinical,
+  coco,
+  errors,
+  health,
+  intervals,
+  nlg,
+  predictions,
+)
 from jaxrg.metrics.clinical import Change, Reader, Record
 from jaxrg.metrics.protocols import PROTOCOLS, Protocol, Truncation
 
@@ -79,7 +90,10 @@ def score(
     if with_java or not protocol.by_java
   }
   metrics["labels"] = _labels(rows, reader, uncertain, counts, options)
+  claimed, truth = clinical.read_labels(outputs, reader), clinical.true_labels
+  metrics["ce_rules"] = averages.all_averages(claimed, truth(rows, reader)[0])
   metrics["changes"] = _changes(rows, reader, options)
+  metrics["errors"] = errors.score(rows, resamples=resamples, seed=seed, reader=reader)
   return metrics
 
 
