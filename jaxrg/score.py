@@ -10,6 +10,7 @@ something could not be read. --verbosity=1 shows where an error arose.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
@@ -35,6 +36,12 @@ _PARTIAL = flags.DEFINE_bool(
 _ENCODING = flags.DEFINE_string("encoding", "utf-8-sig", "Of the files.")
 _AGAINST = flags.DEFINE_string(
   "against", None, "Another system's file, to compare with on the same reports."
+)
+_CHEXBERT = flags.DEFINE_string(
+  "chexbert", None, "CheXbert's weights, a file of yours: chexbert.pth or safetensors."
+)
+_VOCABULARY = flags.DEFINE_string(
+  "chexbert_vocab", None, "The vocab.txt of bert-base-uncased, to --chexbert."
 )
 _JAVA = flags.DEFINE_bool(
   "java", True, "Also score METEOR and protocol coco, where Java is there."
@@ -77,6 +84,8 @@ def main(argv):
     tables.errors(metrics["errors"]),
   ):
     print(f"\n{tables.render(table)}")
+  if _CHEXBERT.value:
+    metrics["chexbert"] = _by_chexbert(rows)
   if _AGAINST.value:
     others = layouts.read(
       _AGAINST.value, _REFERENCES.value, partial=True, encoding=_ENCODING.value
@@ -93,6 +102,21 @@ def main(argv):
   for requirement in required:
     print(requirement)
   return 0 if all(requirement.met for requirement in required) else 2
+
+
+def _by_chexbert(rows: Sequence[Mapping]) -> dict:
+  """Every average by CheXbert, read from both texts, and which files it was."""
+  from jaxrg import chexbert  # Flax, which no other score needs.
+
+  if not _VOCABULARY.value:
+    raise app.UsageError("--chexbert needs --chexbert_vocab, its vocab.txt.")
+  labeler = chexbert.Labeler(_CHEXBERT.value, _VOCABULARY.value)
+  told = averages.all_averages(
+    *(labeler.labels([row[key] for row in rows]) for key in ("prediction", "reference"))
+  )
+  files = "".join(f"\n{path}: sha256 {sha}" for path, sha in labeler.sha256.items())
+  print(f"{files}\n\n{tables.render(averages.table(told, 'CheXbert'))}")
+  return {"sha256": labeler.sha256, **told}
 
 
 if __name__ == "__main__":

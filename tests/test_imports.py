@@ -80,8 +80,9 @@ def test_each_outside_framework_has_one_importer(framework, importer):
   assert importers(framework) <= {importer}
 
 
-def test_both_kinds_of_tokenizer_are_of_one_framework():
-  assert importers("tokenizers") <= {"jaxrg.tokenizers", "jaxrg.unigram"}
+def test_all_kinds_of_tokenizer_are_of_one_framework():
+  kinds = {f"jaxrg.{name}" for name in ("tokenizers", "unigram", "wordpiece")}
+  assert importers("tokenizers") <= kinds
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,14 @@ def test_data_is_numpy(name):
 
 @pytest.mark.parametrize("name", modules("jaxrg.models"))
 def test_models_know_nothing_but_models_and_constrain(name):
-  ranks = {"layers": 0, "cache": 0, "post_norm": 1, "priorrg": 3, "eir": 3}
+  ranks = {
+    "layers": 0,
+    "cache": 0,
+    "post_norm": 1,
+    "priorrg": 3,
+    "eir": 3,
+    "chexbert": 3,
+  }
   ranks = {f"jaxrg.models.{name}": rank for name, rank in ranks.items()}
   rank = lambda module: 4 if module == "jaxrg.models" else ranks.get(module, 2)
   for imported in ours(name) - {"jaxrg.sharding"}:
