@@ -24,6 +24,7 @@ from jaxrg.metrics import (
   predictions,
   requirements,
   scoring,
+  subgroups,
   tables,
 )
 
@@ -81,9 +82,11 @@ def main(argv):
   print(tables.text(metrics))
   for table in (
     averages.table(metrics["ce_rules"], "rules (ce_rules_*), never CheXbert"),
+    subgroups.table(metrics["subgroups"]),
     tables.errors(metrics["errors"]),
   ):
-    print(f"\n{tables.render(table)}")
+    if table.rows:
+      print(f"\n{tables.render(table)}")
   if _CHEXBERT.value:
     metrics["chexbert"] = _by_chexbert(rows)
   if _AGAINST.value:

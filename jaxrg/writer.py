@@ -1,6 +1,7 @@
 """An export's model on a split: the reports that it writes, as it is or edited."""
 
 import contextlib
+import datetime
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -71,7 +72,12 @@ class Writer:
         self.export.tokenizer,
         self._mesh,
       )
-    return [row(self.meta[at], reports[i]) for i, at in enumerate(self.places)]
+    return [self._row(at, reports[i]) for i, at in enumerate(self.places)]
+
+  def _row(self, at: int, report: str) -> dict:
+    record = self.meta[at]
+    prior = self.meta[record["prior"]] if record["prior"] >= 0 else None
+    return row(record, report, prior)
 
   def embed(self, *edits: loader.Edit) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings (n d) of the split's images, edited in turn, and of its reports."""
@@ -113,8 +119,15 @@ def read_meta(source) -> list[loader.Record]:
   return [{k: v for k, v in record.items() if k != "image"} for record in parsed]
 
 
-def row(record: Mapping[str, Any], prediction: str) -> dict:
-  """A line of predictions.jsonl."""
+def _days(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> int:
+  times = [datetime.datetime.fromisoformat(r["study_time"]) for r in (earlier, later)]
+  return (times[1] - times[0]).days
+
+
+def row(
+  record: Mapping[str, Any], prediction: str, prior: Mapping[str, Any] | None = None
+) -> dict:
+  """A line of predictions.jsonl; of the `prior` record it tells how long ago it was."""
   truth = record["truth"]
   known = (record["labels"] != records.UNMENTIONED).any()
   return {
@@ -123,6 +136,8 @@ def row(record: Mapping[str, Any], prediction: str) -> dict:
     "study_id": record["study_id"],
     "view": record["view"],
     "has_prior": bool(record["prior"] >= 0),
+    "prior_days": None if prior is None else _days(prior, record),
+    "has_context": bool(record["indication"] or record["history"]),
     "reference": record["findings"],
     "prediction": prediction,
     "prior_report": record["prior_report"],

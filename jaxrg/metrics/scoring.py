@@ -12,6 +12,7 @@
     ce_rules     every average that is called CE F1, by `averages.all_averages`
     changes      protocol, changed and unchanged (precision, recall, f1,
                  n_true, n_predicted), ceiling; None where no study has a prior
+    subgroups    by prior, gap, view, context and finding, by `subgroups.score`
     errors       what is wrong of findings that are named, by `errors.score`
 
 where `protocol` says how the numbers beside it were made, a number with an interval
@@ -34,6 +35,7 @@ from jaxrg.metrics import (
   intervals,
   nlg,
   predictions,
+  subgroups,
 )
 from jaxrg.metrics.clinical import Change, Reader, Record
 from jaxrg.metrics.protocols import PROTOCOLS, Protocol, Truncation
@@ -93,7 +95,9 @@ def score(
   claimed, truth = clinical.read_labels(outputs, reader), clinical.true_labels
   metrics["ce_rules"] = averages.all_averages(claimed, truth(rows, reader)[0])
   metrics["changes"] = _changes(rows, reader, options)
-  metrics["errors"] = errors.score(rows, resamples=resamples, seed=seed, reader=reader)
+  asked = {"resamples": resamples, "seed": seed, "reader": reader}
+  metrics["subgroups"] = subgroups.score(rows, **asked)
+  metrics["errors"] = errors.score(rows, **asked)
   return metrics
 
 
