@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
-from jaxrg import cli
+from jaxrg import cli, worker
 from jaxrg.metrics import (
   averages,
   clinical,
@@ -44,6 +44,10 @@ _CHEXBERT = flags.DEFINE_string(
 _VOCABULARY = flags.DEFINE_string(
   "chexbert_vocab", None, "The vocab.txt of bert-base-uncased, to --chexbert."
 )
+_WORKER = flags.DEFINE_enum(
+  "worker", None, [*worker.WORKERS], "A metric that has an environment of its own,"
+)
+_PYTHON = flags.DEFINE_string("python", None, "and the Python of that environment.")
 _JAVA = flags.DEFINE_bool(
   "java", True, "Also score METEOR and protocol coco, where Java is there."
 )
@@ -89,6 +93,12 @@ def main(argv):
       print(f"\n{tables.render(table)}")
   if _CHEXBERT.value:
     metrics["chexbert"] = _by_chexbert(rows)
+  if _WORKER.value:
+    if not _PYTHON.value:
+      raise app.UsageError("--worker needs --python, that of its environment.")
+    told = worker.run(_WORKER.value, _PYTHON.value, rows, resamples=_RESAMPLES.value)
+    metrics["workers"] = {_WORKER.value: told}
+    print(f"\n{tables.render(worker.table(_WORKER.value, told))}")
   if _AGAINST.value:
     others = layouts.read(
       _AGAINST.value, _REFERENCES.value, partial=True, encoding=_ENCODING.value
