@@ -45,7 +45,10 @@ setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   packages=find_packages(include=["jaxrg*", "data_pipelines*"]),
-  package_data={"jaxrg": ["*.html", "gpt2/*", "workers/*.py"], "data_pipelines.thorax": ["*.npz"]},
+  package_data={
+    "jaxrg": ["*.html", "gpt2/*", "workers/*.py"],
+    "data_pipelines.thorax": ["*.npz"],
+  },
   python_requires=">=3.11",
   install_requires=REQUIRED,
   extras_require={

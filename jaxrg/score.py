@@ -20,6 +20,7 @@ from jaxrg.metrics import (
   clinical,
   coco,
   comparing,
+  exporting,
   layouts,
   predictions,
   requirements,
@@ -50,6 +51,9 @@ _WORKER = flags.DEFINE_enum(
 _PYTHON = flags.DEFINE_string("python", None, "and the Python of that environment.")
 _JAVA = flags.DEFINE_bool(
   "java", True, "Also score METEOR and protocol coco, where Java is there."
+)
+_EXPORT = flags.DEFINE_multi_string(
+  "export", [], "Write the reports as FORMAT:PATH: csv, rexrank or radeval."
 )
 _REQUIRE = flags.DEFINE_multi_string(
   "require", [], "NAME=LEAST of a score, by the end of its path in metrics.json."
@@ -111,6 +115,8 @@ def main(argv):
   if _OUT.value:
     predictions.write_private(_OUT.value, json.dumps(metrics, indent=2) + "\n")
     print(f"\nAll scores: {_OUT.value}")
+  for asked in _EXPORT.value:
+    print(f"\nReports: {exporting.export(asked, rows)}")
   required = requirements.read(_REQUIRE.value, metrics)
   for requirement in required:
     print(requirement)
