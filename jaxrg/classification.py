@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipelines.topics import LABELS
 from jaxrg.metrics import auc, intervals
-from jaxrg.metrics.tables import number
+from jaxrg.metrics.rendering import number
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # Of spec eir 6.2.
 

@@ -15,6 +15,7 @@ from jaxrg.metrics import (
   clinical,
   consistency,
   predictions,
+  rendering,
   scoring,
   tables,
 )
@@ -149,7 +150,7 @@ def table(scores: Mapping[str, Any]) -> str:
   text = tables.text(scores["metrics"], scores["baselines"], scores["priors"])
   if "topics" in scores:
     topics = scores["topics"]
-    agreement = tables.render(consistency.table(topics["consistency"]))
+    agreement = rendering.render(consistency.table(topics["consistency"]))
     text += f"\n\n{classification.table(topics)}\n\n{agreement}"
   return text
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from data_pipelines import findings
 from jaxrg import cli
-from jaxrg.metrics import agreement, clinical, predictions, tables
+from jaxrg.metrics import agreement, clinical, predictions, rendering, tables
 
 LEGEND = "Labels and changes: + claimed only, \N{MINUS SIGN} true only."
 TEXT_LEGEND = """
@@ -201,7 +201,7 @@ def _minute(time: str) -> str:
   return time[:16].replace("T", " ")
 
 
-def _table(table: tables.Table) -> str:
+def _table(table: rendering.Table) -> str:
   """A table as HTML; the longest one, by label, is folded."""
   # Numbers with an interval stand left, so that they stand under one another.
   classes = [

@@ -23,9 +23,9 @@ from jaxrg.metrics import (
   exporting,
   layouts,
   predictions,
+  rendering,
   requirements,
   scoring,
-  subgroups,
   tables,
 )
 
@@ -71,13 +71,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the bootstrap intervals.")
 def main(argv):
   if len(argv) != 2:
     raise app.UsageError("One file is needed: python -m jaxrg.score predictions.jsonl")
-  rows, names = layouts.read(
-    argv[1], _REFERENCES.value, partial=_PARTIAL.value, encoding=_ENCODING.value
-  )
-  if any(part != name for part, name in names.items()):
-    print(
-      ", ".join(f"{part}: column {name}" for part, name in names.items()), end="\n\n"
-    )
+  rows = _read(argv[1])
   if (reason := coco.missing()) and _JAVA.value:
     print(f"METEOR and protocol coco are left out: {reason}.\n")
   metrics = scoring.score(
@@ -88,30 +82,12 @@ def main(argv):
     seed=_SEED.value,
   )
   print(tables.text(metrics))
-  for table in (
-    averages.table(metrics["ce_rules"], "rules (ce_rules_*), never CheXbert"),
-    subgroups.table(metrics["subgroups"]),
-    tables.errors(metrics["errors"]),
-  ):
-    if table.rows:
-      print(f"\n{tables.render(table)}")
   if _CHEXBERT.value:
     metrics["chexbert"] = _by_chexbert(rows)
   if _WORKER.value:
-    if not _PYTHON.value:
-      raise app.UsageError("--worker needs --python, that of its environment.")
-    told = worker.run(_WORKER.value, _PYTHON.value, rows, resamples=_RESAMPLES.value)
-    metrics["workers"] = {_WORKER.value: told}
-    print(f"\n{tables.render(worker.table(_WORKER.value, told))}")
+    metrics["workers"] = {_WORKER.value: _by_worker(rows)}
   if _AGAINST.value:
-    others = layouts.read(
-      _AGAINST.value, _REFERENCES.value, partial=True, encoding=_ENCODING.value
-    )
-    metrics["against"] = comparing.compare(
-      rows, others.rows, resamples=_RESAMPLES.value, seed=_SEED.value
-    )
-    table = comparing.table(metrics["against"], argv[1], _AGAINST.value)
-    print(f"\n{tables.render(table)}")
+    metrics["against"] = _against(rows, argv[1])
   if _OUT.value:
     predictions.write_private(_OUT.value, json.dumps(metrics, indent=2) + "\n")
     print(f"\nAll scores: {_OUT.value}")
@@ -121,6 +97,16 @@ def main(argv):
   for requirement in required:
     print(requirement)
   return 0 if all(requirement.met for requirement in required) else 2
+
+
+def _read(path: str) -> list[dict]:
+  rows, names = layouts.read(
+    path, _REFERENCES.value, partial=_PARTIAL.value, encoding=_ENCODING.value
+  )
+  if any(part != name for part, name in names.items()):
+    told = ", ".join(f"{part}: column {name}" for part, name in names.items())
+    print(f"{told}\n")
+  return rows
 
 
 def _by_chexbert(rows: Sequence[Mapping]) -> dict:
@@ -134,8 +120,30 @@ def _by_chexbert(rows: Sequence[Mapping]) -> dict:
     *(labeler.labels([row[key] for row in rows]) for key in ("prediction", "reference"))
   )
   files = "".join(f"\n{path}: sha256 {sha}" for path, sha in labeler.sha256.items())
-  print(f"{files}\n\n{tables.render(averages.table(told, 'CheXbert'))}")
+  print(f"{files}\n\n{rendering.render(averages.table(told, 'CheXbert'))}")
   return {"sha256": labeler.sha256, **told}
+
+
+def _by_worker(rows: Sequence[Mapping]) -> dict:
+  """The scores of a metric that runs elsewhere, or why there are none."""
+  if not _PYTHON.value:
+    raise app.UsageError("--worker needs --python, that of its environment.")
+  told = worker.run(_WORKER.value, _PYTHON.value, rows, resamples=_RESAMPLES.value)
+  print(f"\n{rendering.render(worker.table(_WORKER.value, told))}")
+  return told
+
+
+def _against(rows: Sequence[Mapping], path: str) -> dict:
+  """The reports of `path`, paired with those of the other system."""
+  others = layouts.read(
+    _AGAINST.value, _REFERENCES.value, partial=True, encoding=_ENCODING.value
+  )
+  told = comparing.compare(
+    rows, others.rows, resamples=_RESAMPLES.value, seed=_SEED.value
+  )
+  table = comparing.table(told, path, _AGAINST.value)
+  print(f"\n{rendering.render(table)}")
+  return told
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrg.metrics import intervals, predictions
-from jaxrg.metrics.tables import Table, number
+from jaxrg.metrics.rendering import Table, number
 
 FOLDER = pathlib.Path(__file__).parent / "workers"
 IDLE = 900.0  # Seconds without a word after which a worker hangs; it may load a model.

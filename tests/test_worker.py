@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jaxrg import worker
-from jaxrg.metrics import tables
+from jaxrg.metrics import rendering
 
 ROWS = [
   {"id": f"s{i}", "patient_id": f"p{i}", "reference": "a b", "prediction": "a " * i}
@@ -41,7 +41,7 @@ def test_scores_are_means_with_their_direction(run):
   assert told["length"]["value"] == pytest.approx(34.5)
   assert told["length"]["low"] < 34.5 < told["length"]["high"]
   assert (told["length"]["better"], told["radcliq_v1"]["better"]) == ("higher", "lower")
-  assert "lower is better" in tables.render(worker.table("radgraph", told))
+  assert "lower is better" in rendering.render(worker.table("radgraph", told))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from jaxrg.experiments.outcome import Outcome, facts
 from jaxrg.experiments.picture import Panel, Point
 from jaxrg.experiments.scores import PROTOCOL, TITLES, WORDS, Rows, scores
 from jaxrg.metrics import intervals, predictions
-from jaxrg.metrics.tables import Table, number
+from jaxrg.metrics.rendering import Table, number
 from jaxrg.writer import Writer, read_meta
 
 SPLIT = "test"

@@ -12,6 +12,7 @@ from jaxrg.experiments.arms import Arm
 from jaxrg.experiments.outcome import Outcome, facts
 from jaxrg.experiments.picture import Panel, Point
 from jaxrg.metrics import causes, errors, predictions, tables
+from jaxrg.metrics.rendering import words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +40,11 @@ def panels(found: Mapping[str, Any]) -> list[Panel]:
   """A panel a group: the share of each of its outcomes."""
   return [
     Panel(
-      f"{tables.words(group)}, n = {found[group]['n']}",
+      f"{words(group)}, n = {found[group]['n']}",
       [
         Point(
-          tables.words(name), *(found[group][name][k] for k in ("value", "low", "high"))
+          words(name),
+          *(found[group][name][k] for k in ("value", "low", "high")),
         )
         for name in names
       ],

@@ -9,7 +9,7 @@ from etils import epath
 
 from jaxrg import files
 from jaxrg.experiments import picture
-from jaxrg.metrics import predictions, tables
+from jaxrg.metrics import predictions, rendering
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Outcome:
   """The scores of an experiment, as tables and as points of a picture."""
 
   summary: Mapping[str, Any]  # All of it, for JSON.
-  tables: Sequence[tables.Table]
+  tables: Sequence[rendering.Table]
   panels: Sequence[picture.Panel]
   page: str = ""  # HTML, of experiments that have one.
 
   def write(self, folder: epath.Path) -> str:
     """Writes table.txt, picture.png, page.html and summary.json; the tables as text."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = "\n\n".join(map(tables.render, self.tables))
+    text = "\n\n".join(map(rendering.render, self.tables))
     files.write(folder / "table.txt", text + "\n")
     figure = picture.draw(self.summary["question"], self.panels)
     files.write(folder / "picture.png", picture.png(figure))

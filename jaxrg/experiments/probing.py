@@ -21,7 +21,7 @@ from jaxrg.experiments.features import Films
 from jaxrg.experiments.outcome import Outcome, facts
 from jaxrg.experiments.picture import Panel, Point
 from jaxrg.metrics import auc, intervals, nearest
-from jaxrg.metrics.tables import Table, number, words
+from jaxrg.metrics.rendering import Table, number, words
 
 FILMS = 4000  # Of the training split: thousands more move no probe of some hundreds.
 LEAST = 20  # Films that have a finding, and that have it not, for it to be judged.

@@ -18,7 +18,7 @@ from jaxrg.experiments.arms import Arm
 from jaxrg.experiments.outcome import Outcome, facts
 from jaxrg.experiments.picture import Panel, Point
 from jaxrg.metrics import retrieval
-from jaxrg.metrics.tables import Table, number, words
+from jaxrg.metrics.rendering import Table, number, words
 from jaxrg.writer import Writer
 
 # Of the embedded data; the published 1,000 studies of MIMIC-CXR are nowhere listed.

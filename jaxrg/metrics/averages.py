@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines.records import LABELS, PRESENT, UNCERTAIN
-from jaxrg.metrics.tables import Table
+from jaxrg.metrics.rendering import Table
 
 FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 SETS = {"14": LABELS, "5": FIVE}
 POSITIVE = {"positive": (PRESENT, UNCERTAIN), "negative": (PRESENT,)}
+RULES = "rules (ce_rules_*), never CheXbert"
 AVERAGES = ("micro", "macro", "example", "weighted")
 # Who prints which (field.md 0.5 and 4.1): average, labels, uncertain as.
 USED_BY: Mapping[tuple[str, str, str], str] = {

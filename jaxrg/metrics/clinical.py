@@ -5,6 +5,7 @@ false negatives, so that any subset, average or resample is a sum.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Protocol
 
@@ -18,6 +19,7 @@ UNCERTAIN_AS = {"positive": (PRESENT, UNCERTAIN), "negative": (PRESENT,)}
 LABELER = "rules"  # Of `data_pipelines.findings`; never to be taken for CheXbert.
 GROUND_TRUTH = "ground truth"  # As against what is read from the references.
 UNCHANGED = ("unchanged",)
+KINDS = (*CHANGED, *UNCHANGED)  # Of a change.
 
 Change = tuple[str, str, str]  # Label, side, one of records.CHANGES.
 Record = Mapping  # A line of predictions.jsonl; see `predictions`.
@@ -46,8 +48,7 @@ def read_labels(texts: Sequence[str], reader: Reader) -> np.ndarray:
 
 def read_changes(texts: Sequence[str], reader: Reader) -> list[Set[Change]]:
   """All that the texts say is changed or unchanged; one that recurs is read once."""
-  kinds = (*CHANGED, *UNCHANGED)
-  known = {text: frozenset(reader.changes(text, kinds)) for text in set(texts)}
+  known = {text: frozenset(reader.changes(text, KINDS)) for text in set(texts)}
   return [known[text] for text in texts]
 
 
@@ -145,6 +146,32 @@ def change_statistics(
     claimed = {change for change in claimed if change[2] in kinds}
     real = {change for change in real if change[2] in kinds}
     row[:] = len(claimed & real), len(claimed - real), len(real - claimed)
+  return counts
+
+
+def change_confusion(
+  predicted: Sequence[Set[Change]], truth: Sequence[Set[Change]]
+) -> np.ndarray:
+  """How often what is so of a finding (rows) is said to be so (columns).
+
+  Both are in the order of KINDS, and last that nothing is said. A finding is a label
+  on a side; of one that neither mentions nothing is counted. Where several things are
+  said of one, those that agree are paired first.
+  """
+  counts = np.zeros((len(KINDS) + 1, len(KINDS) + 1), np.int64)
+  place = {kind: i for i, kind in enumerate((*KINDS, ""))}
+  for claimed, real in zip(predicted, truth, strict=True):
+    for finding in {change[:2] for change in claimed | real}:
+      said, true = (
+        {c[2] for c in side if c[:2] == finding} for side in (claimed, real)
+      )
+      for kind in said & true:
+        counts[place[kind], place[kind]] += 1
+      rest = itertools.zip_longest(
+        sorted(true - said), sorted(said - true), fillvalue=""
+      )
+      for kind, other in rest:
+        counts[place[kind], place[other]] += 1
   return counts
 
 

@@ -9,7 +9,7 @@ from data_pipelines import findings
 from jaxrg.metrics import clinical, intervals, nlg, predictions
 from jaxrg.metrics.clinical import Reader, Record
 from jaxrg.metrics.protocols import PROTOCOLS, Protocol
-from jaxrg.metrics.tables import Table
+from jaxrg.metrics.rendering import Table
 
 
 class _Sums(NamedTuple):

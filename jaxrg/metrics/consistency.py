@@ -13,7 +13,7 @@ from data_pipelines import findings
 from data_pipelines.records import LABELS, PRESENT, UNMENTIONED
 from jaxrg.metrics import clinical, intervals
 from jaxrg.metrics.clinical import Reader
-from jaxrg.metrics.tables import Table, number
+from jaxrg.metrics.rendering import Table, number
 
 NORMAL = LABELS.index("No Finding")
 PROTOCOL = (

@@ -11,7 +11,9 @@
                  precision, recall, f1, n_true, n_predicted), ceiling
     ce_rules     every average that is called CE F1, by `averages.all_averages`
     changes      protocol, changed and unchanged (precision, recall, f1,
-                 n_true, n_predicted), ceiling; None where no study has a prior
+                 n_true, n_predicted), ceiling, confusion (kinds, and counts: a row
+                 for what is so, a column for what is said); None where no study has
+                 a prior
     subgroups    by prior, gap, view, context and finding, by `subgroups.score`
     errors       what is wrong of findings that are named, by `errors.score`
 
@@ -260,6 +262,10 @@ def _changes(rows: Sequence[Record], reader: Reader, options: Mapping) -> dict |
       "n_unique": len(set(outputs)),
     },
     "ceiling": {} if source == clinical.GROUND_TRUTH else None,
+    "confusion": {
+      "kinds": [*clinical.KINDS, "not said"],
+      "counts": clinical.change_confusion(claimed, truth).tolist(),
+    },
   }
   for name, kinds in (("changed", clinical.CHANGED), ("unchanged", clinical.UNCHANGED)):
     outcomes = clinical.change_statistics(claimed, truth, kinds)

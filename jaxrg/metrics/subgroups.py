@@ -9,7 +9,7 @@ from data_pipelines.records import LABELS, PRESENT, UNCERTAIN
 from jaxrg.metrics import clinical, intervals, nlg, predictions
 from jaxrg.metrics.clinical import Reader, Record
 from jaxrg.metrics.protocols import PROTOCOLS
-from jaxrg.metrics.tables import Table, number
+from jaxrg.metrics.rendering import Table, number
 
 LEAST = 10  # Reports of a group that is scored: of fewer an interval says nothing.
 GAPS = (("within a week", 0, 7), ("within 90 days", 7, 90), ("later", 90, np.inf))

@@ -1,23 +1,10 @@
 """The scores as tables: the same rows for a terminal and for the page."""
 
-import dataclasses
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from data_pipelines.records import LABELS
-
-WIDTH = 100  # Columns of the terminal that `text` fits.
-_NAME, _OTHER = 28, 14  # Of row names at least; of a heading before it is broken.
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """Rows of text under a title, with the note that makes the numbers comparable."""
-
-  title: str
-  note: str
-  columns: Sequence[str]
-  rows: Sequence[Sequence[str]]  # The first cell of a row is its name.
+from jaxrg.metrics import averages, subgroups
+from jaxrg.metrics.rendering import Table, number, render, words
 
 
 def tables(
@@ -34,13 +21,17 @@ def tables(
   scores = {name: metrics, **(baselines or {})}
   columns = [f"{name} [95 %]", *(baselines or {})]
   result = [_outputs(scores), _health(scores)]
+  result.append(_protocols(metrics["language"]))
   result += [_language(scores, columns, key) for key in metrics["language"]]
   result += [_labels(scores, columns), _classes(scores)]
+  result.append(averages.table(metrics["ce_rules"], averages.RULES))
   if metrics["changes"] is not None:
-    result.append(_changes(scores, columns))
+    result += [_changes(scores, columns), _confusion(metrics["changes"]["confusion"])]
+  result.append(errors(metrics["errors"]))
   if priors:
     result.append(_priors(priors))
-  return result
+  result.append(subgroups.table(metrics["subgroups"]))
+  return [table for table in result if table.rows]
 
 
 def text(
@@ -98,11 +89,6 @@ def causes(scores: Mapping) -> Table:
   return Table("What only the context decides", note, [*columns, "of"], rows)
 
 
-def words(name: str) -> str:
-  """A key of the scores, as it is read."""
-  return name.replace("_", " ")
-
-
 def _outputs(scores: Mapping[str, Mapping]) -> Table:
   first = next(iter(scores.values()))
   resampling = first["resampling"]
@@ -148,19 +134,36 @@ def _health(scores: Mapping[str, Mapping]) -> Table:
   return Table("Health", note, [*scores, "references"], rows)
 
 
+MEASURES = {f"bleu_{n}": f"BLEU-{n}" for n in range(1, 5)}
+MEASURES |= {"rouge_l": "ROUGE-L", "cider": "CIDEr-D", "meteor": "METEOR 1.5"}
+
+
+def _protocols(language: Mapping[str, Mapping]) -> Table:
+  """One system by every protocol, for its likes stand in papers without theirs."""
+  named = {
+    key: title
+    for key, title in MEASURES.items()
+    if any(key in scores for scores in language.values())
+  }
+  rows = [
+    (name, *(number(scores[key]) if key in scores else "-" for key in named))
+    for name, scores in language.items()
+  ]
+  note = "The same reports by every protocol: none can be compared with another."
+  return Table("Language by protocol", note, [*named.values()], rows)
+
+
 def _language(scores: Mapping[str, Mapping], columns: list[str], key: str) -> Table:
   protocol = next(iter(scores.values()))["language"][key]["protocol"]
   note = (
     f"Text: {protocol['tokens']}; references {protocol['references']}; "
     f"N {protocol['n']}, {protocol['n_unique']} unique."
   )
-  names = {f"bleu_{n}": f"BLEU-{n}" for n in range(1, 5)}
-  names |= {"rouge_l": "ROUGE-L", "cider": "CIDEr-D"}
-  if all("meteor" in s["language"][key] for s in scores.values()):
-    names["meteor"] = "METEOR 1.5"
+  told = [s["language"][key] for s in scores.values()]
   rows = [
-    _row(title, [s["language"][key][measure] for s in scores.values()])
-    for measure, title in names.items()
+    _row(title, [of[measure] for of in told])
+    for measure, title in MEASURES.items()
+    if all(measure in of for of in told)
   ]
   return Table(f"Language, protocol {key}", note, columns, rows)
 
@@ -228,6 +231,19 @@ def _changes(scores: Mapping[str, Mapping], columns: list[str]) -> Table:
   return Table("Changes since the prior", note, _ceiled(columns, ceiling), rows)
 
 
+def _confusion(confusion: Mapping) -> Table:
+  kinds = confusion["kinds"]
+  rows = [
+    (f"truly {kind}", *map(str, counts))
+    for kind, counts in zip(kinds, confusion["counts"])
+  ]
+  note = (
+    "Findings (label and side) of studies with a prior: a row for what is so, a column "
+    "for what the report says."
+  )
+  return Table("Changes, true and said", note, kinds, rows)
+
+
 def _priors(priors: Mapping[str, Mapping]) -> Table:
   first = next(iter(priors))
   note = (
@@ -259,59 +275,3 @@ def _row(title, values, best=None, ceiled=False) -> tuple[str, ...]:
   if ceiled:
     cells.append("" if best is None else number(best))
   return (title, *cells)
-
-
-def number(value: float | Mapping, interval: bool = False) -> str:
-  """A score to three places, with its interval where it has one and that is asked."""
-  if not isinstance(value, Mapping):
-    return f"{value:.3f}"
-  if not interval or "low" not in value:
-    return f"{value['value']:.3f}"
-  return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-
-
-def render(table: Table) -> str:
-  """A table in at most WIDTH columns; what does not fit moves to a second block."""
-  widths = [
-    max(
-      min(_OTHER, len(column)) + 1,
-      *(len(row[i]) + 2 for row in table.rows),
-    )
-    for i, column in enumerate(table.columns, 1)
-  ]
-  margin = max(_NAME, 2 + max(len(row[0]) for row in table.rows))
-  lines = [table.title, *textwrap.wrap(table.note, WIDTH)]
-  start = 0
-  while start < len(widths):
-    stop = start + 1
-    while stop < len(widths) and margin + sum(widths[start : stop + 1]) <= WIDTH:
-      stop += 1
-    lines += _block(table, margin, widths, start, stop)
-    start = stop
-  return "\n".join(lines)
-
-
-def _block(
-  table: Table, margin: int, widths: list[int], start: int, stop: int
-) -> list[str]:
-  lines = [f"  {row[0]}".ljust(margin) for row in table.rows]
-  heads = []
-  for i in range(start, stop):
-    heads.append(textwrap.wrap(table.columns[i], widths[i] - 1))
-    cells = _aligned([row[1 + i] for row in table.rows])
-    for line, cell in enumerate(cells):
-      lines[line] += cell.rjust(widths[i])
-  height = max(map(len, heads))
-  above = [" " * margin] * height
-  for head, width in zip(heads, widths[start:stop]):
-    padded = [""] * (height - len(head)) + head
-    above = [line + word.rjust(width) for line, word in zip(above, padded)]
-  return [line.rstrip() for line in (*above, *lines)]
-
-
-def _aligned(cells: list[str]) -> list[str]:
-  """Numbers without an interval, under the numbers of those that have one."""
-  bracket = max(
-    (len(cell) - cell.find(" [") for cell in cells if "[" in cell), default=0
-  )
-  return [cell if "[" in cell else cell + " " * bracket for cell in cells]

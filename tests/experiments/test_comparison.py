@@ -11,7 +11,7 @@ from jaxrg.experiments import comparison
 from jaxrg.experiments.arms import Arm
 from jaxrg.experiments.comparison import Comparison, Condition, Trial, Written
 from jaxrg.experiments.scores import TITLES
-from jaxrg.metrics import predictions, tables
+from jaxrg.metrics import predictions, rendering
 
 DEFAULT = Arm("default")
 GREEDY = Arm("greedy", {"decode.num_beams": 1})
@@ -135,7 +135,7 @@ def test_the_table_says_values_and_differences():
   assert table.columns[2] == "label micro-F1"
   assert table.rows[0][:4] == ["all", "4", "1", "1.000 [1.000, 1.000]"]
   assert table.rows[1][:4] == ["none", "4", "1", "0.000 -1.000 [-1.000, -1.000]"]
-  assert "difference to 'all'" in tables.render(table).replace("\n", " ")
+  assert "difference to 'all'" in rendering.render(table).replace("\n", " ")
 
 
 def test_a_change_counts_where_there_is_a_prior():

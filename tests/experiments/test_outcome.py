@@ -10,8 +10,8 @@ from etils import epath
 from jaxrg.experiments import outcome, picture
 from jaxrg.experiments.outcome import Outcome
 from jaxrg.experiments.picture import Panel, Point
-from jaxrg.metrics import tables
-from jaxrg.metrics.tables import Table
+from jaxrg.metrics import rendering
+from jaxrg.metrics.rendering import Table
 
 SUMMARY = {"experiment": "inputs", "question": "What for?", "trials": {}}
 TABLE = Table("What for?", "A note.", ["F1"], [["both", "0.500"]])
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 def test_files(folder):
   text = Outcome(SUMMARY, [TABLE, TABLE], PANELS).write(folder)
-  assert text == f"{tables.render(TABLE)}\n\n{tables.render(TABLE)}"
+  assert text == f"{rendering.render(TABLE)}\n\n{rendering.render(TABLE)}"
   assert (folder / "table.txt").read_text() == f"{text}\n"
   assert json.loads((folder / "summary.json").read_text()) == SUMMARY
   assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")

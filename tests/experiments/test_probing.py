@@ -18,7 +18,7 @@ from jaxrg.experiments import arms, features, probing
 from jaxrg.experiments.arms import Arm
 from jaxrg.experiments.features import Films
 from jaxrg.experiments.probing import Encoder, Judged, Probing
-from jaxrg.metrics import auc, tables
+from jaxrg.metrics import auc, rendering
 
 REFERENCES = ("nothing", "other")
 
@@ -130,7 +130,7 @@ def test_tables(summary):
   nothing, *_, much = first.rows
   trial = summary["trials"]["much"]
   assert much[:4] == ["much", "180", "2", "8"]
-  assert much[4] == tables.number(trial["macro_auc"], interval=True)
+  assert much[4] == rendering.number(trial["macro_auc"], interval=True)
   assert much[5].startswith(f"{trial['differences']['nothing']['value']:+.3f} [+")
   assert much[-1] == "0.300 (0.050)"
   assert nothing[5] == "-"
@@ -139,7 +139,7 @@ def test_tables(summary):
     f"{LABELS[0]} ({summary['protocol']['labels'][LABELS[0]]})"
   )
   assert second.rows[0][-1] == f"{trial['label_auc'][LABELS[0]]:.3f}"
-  text = tables.render(first).replace("\n", " ")
+  text = rendering.render(first).replace("\n", " ")
   assert "judged on 180 test films of 60 patients, by the 4 labels" in text
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.records import ABSENT, LABELS, PRESENT, UNCERTAIN, UNMENTIONED
-from jaxrg.metrics import averages, tables
+from jaxrg.metrics import averages, rendering
 
 
 def labels(*reports):
@@ -48,7 +48,9 @@ def test_by_hand(labels, uncertain, average, precision, recall, f1):
 
 
 def test_the_table_names_who_prints_what():
-  text = tables.render(averages.table(averages.all_averages(CLAIMED, TRUTH), "rules"))
+  text = rendering.render(
+    averages.table(averages.all_averages(CLAIMED, TRUTH), "rules")
+  )
   for _, label_set, _ in averages.USED_BY:
     assert f"{label_set} labels" in text
   for who in averages.USED_BY.values():

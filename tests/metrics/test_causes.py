@@ -9,7 +9,7 @@ from stubs import study
 from data_pipelines import findings, records
 from data_pipelines.records import Fact
 from data_pipelines.thorax import context, patients, reports
-from jaxrg.metrics import causes, intervals, tables
+from jaxrg.metrics import causes, intervals, rendering, tables
 
 LEFT = "Opacity in the left lower lobe, moderate"
 TOLD = f"{LEFT}, due to pneumonia."
@@ -141,7 +141,7 @@ def test_the_truth_may_be_read_from_the_references():
   assert scores["protocol"]["truth"] == "read from the references"
   assert scores["told"]["n"] == 1
   assert scores["told"]["ceiling"] is None
-  text = tables.render(tables.causes(scores))
+  text = rendering.render(tables.causes(scores))
   assert "reader on" not in text
   rows[0]["truth"] = [{"label": "Lung Opacity", "side": "left"}]
   rows[1]["truth"] = []
@@ -149,8 +149,8 @@ def test_the_truth_may_be_read_from_the_references():
   rows[0]["truth"].append({"label": "Pneumonia", "side": "left"})
   scores = causes.score(rows, resamples=10)
   assert json.loads(json.dumps(scores)) == scores
-  text = tables.render(tables.causes(scores))
-  assert max(map(len, text.splitlines())) <= tables.WIDTH
+  text = rendering.render(tables.causes(scores))
+  assert max(map(len, text.splitlines())) <= rendering.WIDTH
   assert "reader on" in text
 
 

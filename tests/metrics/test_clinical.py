@@ -98,3 +98,22 @@ def test_silence_is_no_claim_of_a_normal_study():
 def test_unchanged_findings_are_read_too():
   changes = clinical.read_changes(["effusion left unchanged."], Reader())
   assert changes == [{("Pleural Effusion", "left", "unchanged")}]
+
+
+def test_changes_are_confused_by_kind():
+  claimed = [
+    {("Edema", "", "new"), ("Edema", "", "larger")},
+    {("Edema", "", "smaller")},
+  ]
+  truth = [{("Edema", "", "larger")}, {("Pneumothorax", "left", "unchanged")}]
+  counts = clinical.change_confusion(claimed, truth)
+  row = {kind: i for i, kind in enumerate((*clinical.KINDS, "not said"))}
+  expected = np.zeros_like(counts)
+  for true, said in (
+    ("larger", "larger"),
+    ("not said", "new"),
+    ("not said", "smaller"),
+    ("unchanged", "not said"),
+  ):
+    expected[row[true], row[said]] = 1
+  np.testing.assert_array_equal(counts, expected)

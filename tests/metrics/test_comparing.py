@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxrg.metrics import comparing, scoring, tables
+from jaxrg.metrics import comparing, rendering, scoring
 
 TRUTHS = ["Small left pleural effusion.", "Mild cardiomegaly.", "The lungs are clear."]
 
@@ -55,7 +55,7 @@ def test_the_same_cannot_be_told_apart():
 def test_ids_of_one_side_are_left_out_and_counted():
   told = comparing.compare(RIGHT[3:], ALIKE[:10], resamples=10)
   assert (told["n"], told["left_out"]) == (7, 23)
-  text = tables.render(comparing.table(told, "one", "other"))
+  text = rendering.render(comparing.table(told, "one", "other"))
   assert "7 reports of both, 23 of one alone left out" in text
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.records import LABELS
-from jaxrg.metrics import consistency, tables
+from jaxrg.metrics import consistency, rendering
 
 NORMAL, EFFUSION, EDEMA = map(LABELS.index, ("No Finding", "Pleural Effusion", "Edema"))
 TEXTS = (
@@ -35,7 +35,7 @@ def test_scores_by_hand():
   assert scores["micro"]["value"] == pytest.approx(2 * 3 / (2 * 3 + 2 + 1))
   for key in ("same", "micro", "normal"):
     assert scores[key]["low"] <= scores[key]["value"] <= scores[key]["high"]
-  text = tables.render(consistency.table(scores))
+  text = rendering.render(consistency.table(scores))
   assert "all 14 labels agree" in text
   assert "4 studies" in text
 

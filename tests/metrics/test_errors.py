@@ -8,7 +8,7 @@ from stubs import study
 
 from data_pipelines import findings, records
 from data_pipelines.thorax import patients, reports
-from jaxrg.metrics import errors, intervals, tables
+from jaxrg.metrics import errors, intervals, rendering, tables
 
 RIGHT = ("same", "right", "not_compared")
 
@@ -185,8 +185,8 @@ def test_shares_intervals_and_table():
   assert scores["change"] is scores["claim"] is scores["lobe"] is None
   assert scores["protocol"]["truth"] == "read from the references"
   assert json.loads(json.dumps(scores)) == scores
-  text = tables.render(tables.errors(scores))
-  assert max(map(len, text.splitlines())) <= tables.WIDTH
+  text = rendering.render(tables.errors(scores))
+  assert max(map(len, text.splitlines())) <= rendering.WIDTH
   assert "0.250 [" in text
   assert "severity: two off" in text
   assert "claim:" not in text

@@ -3,7 +3,7 @@ import json
 import pytest
 from stubs import Reader, labels, study
 
-from jaxrg.metrics import scoring, tables
+from jaxrg.metrics import rendering, scoring, tables
 from jaxrg.metrics.protocols import Truncation
 
 RIGHT = {"label": "Pleural Effusion", "side": "right", "change": "new"}
@@ -124,7 +124,7 @@ def test_terminal_table():
   effect = scoring.prior_effect({"true prior": rows, "no prior": rows}, reader=Reader())
   others = {"most common report": metrics, "report of the nearest image": metrics}
   text = tables.text(metrics, others, effect)
-  assert max(map(len, text.splitlines())) <= tables.WIDTH
+  assert max(map(len, text.splitlines())) <= rendering.WIDTH
   for words in ("protocol priorrg", "in full", "as positive", "truth: ground truth"):
     assert words in text
   assert "  BLEU-4 " in text
@@ -132,7 +132,7 @@ def test_terminal_table():
   assert "0.500 [0.000, 1.000]" in text  # Change F1: one of two patients.
   many = {f"system {i}": metrics for i in range(9)}
   wide = tables.text(metrics, many, effect)
-  assert max(map(len, wide.splitlines())) <= tables.WIDTH
+  assert max(map(len, wide.splitlines())) <= rendering.WIDTH
   assert "system 8" in wide
 
 

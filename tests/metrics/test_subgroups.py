@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxrg.metrics import scoring, subgroups, tables
+from jaxrg.metrics import rendering, scoring, subgroups
 
 EFFUSION, CLEAR = "Small left pleural effusion.", "The lungs are clear."
 
@@ -52,4 +52,4 @@ def test_rows_that_tell_nothing_have_no_such_groups():
   bare = [{k: row[k] for k in ("id", "reference", "prediction")} for row in rows()]
   told = subgroups.score(bare, resamples=5)
   assert told.keys() == {"protocol", "finding"}
-  assert "finding: Pleural Effusion" in tables.render(subgroups.table(told))
+  assert "finding: Pleural Effusion" in rendering.render(subgroups.table(told))

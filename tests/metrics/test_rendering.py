@@ -1,7 +1,7 @@
 """A table on a terminal: nothing is cut, nothing goes beyond the last column."""
 
-from jaxrg.metrics import tables
-from jaxrg.metrics.tables import Table
+from jaxrg.metrics import rendering
+from jaxrg.metrics.rendering import Table
 
 SCORES = ("0.743 [0.696, 0.790]", "0.526", "0.350 [0.307, 0.394]")
 
@@ -9,13 +9,13 @@ SCORES = ("0.743 [0.696, 0.790]", "0.526", "0.350 [0.307, 0.394]")
 def lines_of(name):
   columns = ["label micro-F1", "label macro-F1", "change F1"]
   rows = [[name, *SCORES], ["short", *SCORES]]
-  return tables.render(Table("Which?", "As read.", columns, rows)).splitlines()
+  return rendering.render(Table("Which?", "As read.", columns, rows)).splitlines()
 
 
 def test_a_long_name_is_whole_in_every_block_and_moves_columns_to_the_next():
   name = "a name as long as this one does not fit in the margin"
   lines = lines_of(name)
-  assert all(len(line) <= tables.WIDTH for line in lines)
+  assert all(len(line) <= rendering.WIDTH for line in lines)
   blocks = sum(line.startswith(f"  {name} ") for line in lines)
   assert blocks > sum(line.startswith("  brief ") for line in lines_of("brief"))
   for score in SCORES:
