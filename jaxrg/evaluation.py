@@ -10,6 +10,7 @@ from etils import epath
 
 from data_pipelines import datasets, findings, interventions, loader, records
 from jaxrg import classification, evidence, inputs, report, writer
+from jaxrg.attention import Looks
 from jaxrg.metrics import (
   baselines,
   clinical,
@@ -40,17 +41,25 @@ def evaluate(
   """
   system = writer.Writer(directory, split, data_dir=data_dir, num_beams=num_beams)
   config, meta = system.config, system.meta
-  rows = system.write()
+  ids = system.decode()
+  rows = system.rows(ids)
   runs = {TRUE: rows}
   if any(row["has_prior"] for row in rows) and "prior" not in config.data.without:
     other = interventions.other_patients_prior(meta)
     none = interventions.without(("prior",))
     runs |= {OTHER: system.write(other.edit), NONE: system.write(none)}
-  topics = tell = None
+  topics = tell = looks = None
+  names = ()
   if config.paper == "eir":
-    topics = _topics(system, rows, directory)
+    names = inputs.eir.read_topics(epath.Path(directory)).names
+    topics = _topics(system, rows, names)
     if config.model.use_graph:
       tell = evidence.of_studies(config, epath.Path(directory))
+  # Composed data is nobody's; of credentialed data no text or image is shown.
+  if include_text is None:
+    include_text = records.is_composed(config.data.name)
+  if include_text:
+    looks = system.looks(ids, names)
   if jax.process_index() != 0:
     return ""
   out.mkdir(parents=True, exist_ok=True)
@@ -73,7 +82,10 @@ def evaluate(
   }
   if topics is not None:
     scores["topics"] = topics
-  _write_page(out / "report.html", system, rows, scores, include_text, tell)
+  shown = None
+  if looks is not None:
+    shown = _for_page(system.source, system.places, looks, tell)
+  _write_page(out / "report.html", config, rows, scores, shown)
   predictions.write_private(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
   views = [record["view"] for record in meta]
   if unknown := [view for view in views if view and view not in config.data.views]:
@@ -82,11 +94,10 @@ def evaluate(
 
 
 def _topics(
-  system: writer.Writer, rows: Sequence[Mapping], directory: epath.PathLike
+  system: writer.Writer, rows: Sequence[Mapping], names: Sequence[str]
 ) -> dict[str, Any]:
   """How well the classifier tells what is written from, and whether it is written."""
   present, states = system.classify()
-  names = inputs.eir.read_topics(epath.Path(directory)).names
   patients = [row["patient_id"] for row in rows]
   truth = classification.is_present(states)
   decided = present > system.config.model.threshold
@@ -121,26 +132,22 @@ def _prior_effect(
 
 def _write_page(
   path: epath.Path,
-  system: writer.Writer,
+  config: Any,
   rows: Sequence[Mapping],
   scores: Mapping[str, Any],
-  include_text: bool | None,
-  tell: Callable[[str], evidence.Evidence] | None,
+  shown: Mapping[str, Mapping] | None,
 ) -> None:
-  """Composed data is nobody's; of credentialed data no text or image is shown."""
-  data = system.config.data
-  if include_text is None:
-    include_text = records.is_composed(data.name)
-  shown = _for_page(system.source, system.places, tell) if include_text else None
+  """The page; of studies that are not `shown` no text or image."""
+  data = config.data
   report.write(
     path,
     rows,
     scores["metrics"],
-    include_text=include_text,
+    include_text=shown is not None,
     records=shown,
     baselines=scores["baselines"],
     priors=scores["priors"],
-    title=f"{system.config.paper} on {data.name}",
+    title=f"{config.paper} on {data.name}",
     notes=[f"The model never sees: {', '.join(data.without)}."] if data.without else (),
   )
 
@@ -171,16 +178,20 @@ def _truncation(config: Any, tokenizer: Tokenizer) -> Truncation | None:
 def _for_page(
   source: Sequence[Any],
   places: Iterable[int],
+  looks: Iterable[Looks],
   tell: Callable[[str], evidence.Evidence] | None,
 ) -> dict[str, dict]:
-  """What the page shows of each study, by id; `tell` says what EIR has written from."""
+  """What the page shows of each study, by id.
+
+  `looks` are of the words of its report; `tell` says what EIR has written from.
+  """
   shown = {}
-  for at in places:
+  for at, of_words in zip(places, looks, strict=True):
     record = loader.parse(source, at)
     shown[record["id"]] = {
       name: record[name]
       for name in ("image", "view", "study_time", "indication", "history")
-    }
+    } | {"looks": of_words}
     if record["prior"] >= 0:
       prior = loader.parse(source, int(record["prior"]))
       shown[record["id"]] |= {

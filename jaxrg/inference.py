@@ -60,9 +60,19 @@ def write_reports(
   mesh: Mesh,
 ) -> dict[int, str]:
   """Index of each study -> its report; every process gets all of them."""
-  write = lambda rows: (generate(variables, rows)[0], rows["index"])
-  ids, index = collect(write, batches, mesh)
+  ids, index = decode_all(generate, variables, batches, mesh)
   return {int(i): tokenizer.decode(row) for row, i in zip(ids, index)}
+
+
+def decode_all(
+  generate: Callable,
+  variables: Any,
+  batches: Iterable[Mapping[str, np.ndarray]],
+  mesh: Mesh,
+) -> tuple[np.ndarray, np.ndarray]:
+  """The ids (n t) of the studies' reports, and the studies' indices (n)."""
+  write = lambda rows: (generate(variables, rows)[0], rows["index"])
+  return collect(write, batches, mesh)
 
 
 def make_embed(

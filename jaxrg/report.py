@@ -11,14 +11,16 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from data_pipelines import findings
-from jaxrg import cli
+from data_pipelines.records import LABELS
+from jaxrg import charts, cli
 from jaxrg.metrics import agreement, clinical, predictions, rendering, tables
 
 LEGEND = "Labels and changes: + claimed only, \N{MINUS SIGN} true only."
@@ -29,6 +31,8 @@ Sentences: <span class="s right">a finding both have</span>
 <mark>bold</mark>: words the other report lacks."""
 WITHHELD = "Report text and images are left out (include_text is off)."
 IMAGE_BYTES = 10 << 20  # All images together, before base64 adds a third.
+LOOKS_BYTES = 10 << 20  # What words looked at, all together; the rest goes without.
+LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 SIDES = (512, 384, 256, 192, 128, 96)  # The largest that keeps to it.
 CONTEXT = ("indication", "history", "like")  # The last: whose films look alike.
 
@@ -50,22 +54,25 @@ def write(
 
   `records` maps an id to what is known of the study: any of image, prior_image
   (height width [1], uint8), view, study_time, prior_view, prior_time, indication,
-  history, like (in words), graph (a data URI). `metrics`, `baselines`, `priors` are as
-  in `tables.tables`; `notes` are lines under the title. Unless `include_text`, the page
-  has ids, labels and scores only: no text, date or image of any study. Written whole,
-  readable by its owner.
+  history, like (in words), graph (a data URI), looks (`attention.Looks`). `metrics`,
+  `baselines`, `priors` are as in `tables.tables`; `notes` are lines under the title.
+  Unless `include_text`, the page has ids, labels and scores only: no text, date or
+  image of any study. Written whole, readable by its owner.
   """
   records = records or {}
   album = Album([records.get(row["id"], {}) for row in rows] if include_text else [])
   studies = _studies(rows, records, album, include_text, reader)
   data = json.dumps({"studies": studies, "images": album.images}, ensure_ascii=False)
   shown = tables.tables(metrics, baselines, priors)
+  drawn = _charts(metrics, baselines or {})
   notes = notes if include_text else (*notes, WITHHELD)
   parts = {
     "title": html.escape(title),
     "use": html.escape(cli.INTENDED_USE),
     "notes": "\n".join(f'<p class="note">{html.escape(note)}</p>' for note in notes),
+    "charts": "\n".join(drawn),
     "tables": "\n".join(map(_table, shown)),
+    "findings": "".join(f"<option>{html.escape(label)}</option>" for label in LABELS),
     "legend": f"{TEXT_LEGEND} {LEGEND}" if include_text else LEGEND,
     # Nothing in a JSON text but strings holds "<"; so no text can end the script.
     "data": data.replace("<", "\\u003c"),
@@ -137,7 +144,7 @@ def _studies(
     clinical.read_changes(outputs, reader),
     clinical.true_changes(rows, reader)[0],
   )
-  studies = []
+  studies, left = [], LOOKS_BYTES
   for row, *claims in judged:
     verdicts = agreement.judge(*claims)
     study = {
@@ -145,13 +152,46 @@ def _studies(
       "facts": row.get("view", ""),
       "prior": bool(row.get("has_prior")),
       "wrong": not verdicts.all_right,
+      "score": round(verdicts.f1, 3),
       "chips": _chips(verdicts),
     }
     if include_text:
       study |= _text(row, verdicts, reader)
-      study |= _pictures({**row, **records.get(row["id"], {})}, album)
+      record = records.get(row["id"], {})
+      study |= _pictures({**row, **record}, album)
+      if looks := _looks(record.get("looks"), left):
+        study["looks"] = looks
+        left -= sum(map(len, looks["films"].values()))
     studies.append(study)
   return studies
+
+
+def _looks(looks: Any, most: int) -> dict | None:
+  """What words looked at, for the script: of every place of every word a letter.
+
+  Of each word the place that it looked at most is the last of LEVELS. None where there
+  is nothing, or more of it than `most` bytes.
+  """
+  if looks is None or sum(maps.size for maps in looks.films.values()) > most:
+    return None
+  peaks = [maps.max(axis=(1, 2)) for maps in looks.films.values()]
+  scale = (len(LEVELS) - 1) / np.maximum(np.max(peaks, axis=0), 1e-9) if peaks else 0
+  letters = np.array(list(LEVELS))
+  films = {
+    name: "".join(letters[np.rint(maps * scale[:, None, None]).astype(int)].ravel())
+    for name, maps in looks.films.items()
+  }
+  side = next((maps.shape[1] for maps in looks.films.values()), 0)
+  return {"films": films, "side": side, "notes": list(looks.notes)}
+
+
+def _charts(metrics: Mapping, baselines: Mapping[str, Mapping]) -> Iterator[str]:
+  scores = {"system": metrics, **baselines}
+  yield charts.classes({name: of["labels"]["classes"] for name, of in scores.items()})
+  if metrics["changes"] is not None:
+    yield charts.confusion(metrics["changes"]["confusion"])
+  measure = "ce_rules_micro_f1"
+  yield charts.subgroups(metrics["subgroups"], measure, "Label micro-F1 by subgroup")
 
 
 def _chips(verdicts: agreement.Verdicts) -> list[tuple[str, str, str]]:
@@ -202,7 +242,7 @@ def _minute(time: str) -> str:
 
 
 def _table(table: rendering.Table) -> str:
-  """A table as HTML; the longest one, by label, is folded."""
+  """A table as HTML; long ones, and those of single protocols, are folded."""
   # Numbers with an interval stand left, so that they stand under one another.
   classes = [
     ' class="ci"' if any("[" in cell for cell in column) else ""
@@ -223,7 +263,7 @@ def _table(table: rendering.Table) -> str:
     f'<p class="note">{html.escape(table.note)}</p><div class="scroll"><table>'
     f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
   )
-  if len(table.rows) > 10:
+  if len(table.rows) > 8 or table.title.startswith("Language, protocol"):
     return f'<details class="table"><summary>{title}</summary>{body}</details>'
   return f'<section class="table">{title}{body}</section>'
 

@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from data_pipelines import datasets, loader, records
-from jaxrg import exports, inference, inputs, sharding
+from jaxrg import attention, exports, inference, inputs, sharding
 
 
 class Writer:
@@ -64,15 +64,41 @@ class Writer:
 
     `changes` are those of `inputs.to_report_on`, of a paper's own.
     """
+    return self.rows(self.decode(*edits, **changes))
+
+  def decode(self, *edits: loader.Edit, **changes: Any) -> np.ndarray:
+    """The token ids (n t) of the split's reports; arguments as of `write`."""
     with self._placed():
-      reports = inference.write_reports(
+      ids, index = inference.decode_all(
         self._generate,
         self.export.variables,
         self._batches(*edits, **changes),
-        self.export.tokenizer,
         self._mesh,
       )
-    return [self._row(at, reports[i]) for i, at in enumerate(self.places)]
+    return ids[np.argsort(index)]
+
+  def rows(self, ids: np.ndarray) -> list[dict]:
+    """The rows of predictions.jsonl of the reports whose ids (n t) these are."""
+    texts = map(self.export.tokenizer.decode, ids)
+    return [self._row(at, text) for at, text in zip(self.places, texts, strict=True)]
+
+  def looks(self, ids: np.ndarray, topics: Sequence[str] = ()) -> list[attention.Looks]:
+    """What the words of the split's reports, whose ids (n t) these are, looked at.
+
+    `topics` name those of EIR.
+    """
+    attend = attention.make_attend(self.export.model, self.config.paper)
+    batches = (rows | {"ids": ids[rows["index"]]} for rows in self._batches())
+    tell = lambda rows: attend(self.export.variables, rows, rows["ids"])
+    with self._placed():
+      weights = inference.collect(tell, batches, self._mesh)
+    names = attention.READ[self.config.paper]
+    return [
+      attention.of_words(
+        dict(zip(names, of_report)), row, self.export.tokenizer, topics
+      )
+      for row, *of_report in zip(ids, *weights, strict=True)
+    ]
 
   def _row(self, at: int, report: str) -> dict:
     record = self.meta[at]

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxrg import cli, report
+from data_pipelines.records import Fact
+from jaxrg import attention, cli, report
 from jaxrg.metrics import scoring
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing")
 SECRET = "Zebra"  # In every text of the studies.
 
 
@@ -27,6 +29,10 @@ class Reader:
     labels = np.full(14, -2, np.int8)
     labels[4] = 1 if "edema" in text.lower() else -2
     return labels
+
+  def read(self, text):
+    change = "new" if "new edema" in text.lower() else ""
+    return [Fact("Edema", "present", change=change)] if "edema" in text.lower() else []
 
   def changes(self, text, among=()):
     return frozenset({("Edema", "", "new")} if "new edema" in text.lower() else ())
@@ -65,10 +71,14 @@ def record(i):
   }
 
 
-def make(tmp_path, rows, include_text=True, **more):
+def make(tmp_path, rows, include_text=True, more_of=None, **more):
   path = tmp_path / "report.html"
   metrics = scoring.score(rows, reader=Reader(), resamples=20)
-  records = {row["id"]: record(i) for i, row in enumerate(rows)}
+  known = more_of or {}
+  records = {
+    row["id"]: record(int(row["patient_id"][1:])) | known.get(row["id"], {})
+    for row in rows
+  }
   report.write(
     path,
     rows,
@@ -189,12 +199,31 @@ def test_images_shrink_to_the_size_allowed(monkeypatch):
   assert whole / 12 < size < 1.1 * whole / 3
 
 
-BROWSE = """<script>{
+STUDY = """
 const seen = [location.protocol];
-const radio = (name) => document.querySelector(`input[value=${name}]`).click();
 const count = () => document.getElementById("count").textContent;
 const press = (key) => document.activeElement.dispatchEvent(
-  new KeyboardEvent("keydown", {key, bubbles: true}));
+  new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+"""
+
+
+def browse(path, script):
+  """Title, of what the script has `seen`, and page after it; nothing was complained of."""
+  script = (
+    f'<script>{{{STUDY}{script}document.title = seen.join("|");}}</script></body>'
+  )
+  path.write_text(path.read_text("utf-8").replace("</body>", script), "utf-8")
+  command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
+  command += ["--disable-background-networking", "--enable-logging=stderr"]
+  profile = path.with_name("profile")
+  command += [f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
+  run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+  assert "CONSOLE" not in run.stderr
+  return html.unescape(re.search("<title>(.*?)</title>", run.stdout)[1]), run.stdout
+
+
+BROWSE = """
+const radio = (name) => document.querySelector(`input[value=${name}]`).click();
 seen.push(count());
 radio("wrong"); seen.push(count());
 radio("prior"); seen.push(count());
@@ -203,21 +232,100 @@ seen.push(document.activeElement.id);
 press("/"); seen.push(document.activeElement.type);
 const search = document.querySelector("input[type=search]");
 search.value = "P2_s1"; search.dispatchEvent(new Event("input")); seen.push(count());
-document.title = seen.join("|");
-}</script></body>"""
+"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_chromium
 def test_a_browser_can_use_it(tmp_path, rows):
   path = make(tmp_path, rows)
-  path.write_text(path.read_text("utf-8").replace("</body>", BROWSE), "utf-8")
-  command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
-  command += ["--disable-background-networking", "--enable-logging=stderr"]
-  command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
-  run = subprocess.run(command, capture_output=True, text=True, timeout=60)
-  assert "CONSOLE" not in run.stderr
-  title = re.search("<title>(.*?)</title>", run.stdout)[1]
+  title, page = browse(path, BROWSE)
   assert title == (
-    "file:|3 of 3 studies|2 of 3 studies|1 of 3 studies|p1_s1_i1|search|1 of 3 studies"
+    "file:|3 studies|2 studies (3 in all)|1 study (3 in all)|p1_s1_i1|search|"
+    "1 study (3 in all)"
   )
-  assert len(re.findall("<article", run.stdout)) == 3
+  assert len(re.findall("<article", page)) == 1
+
+
+TURN = """
+const ids = () => [...document.querySelectorAll("article")].map((a) => a.id);
+const pick = (id, value) => {
+  document.getElementById(id).value = value;
+  document.getElementById(id).dispatchEvent(new Event("change", {bubbles: true}));
+};
+seen.push(ids().length, ids()[0], count());
+document.getElementById("on").click(); seen.push(ids()[0], count());
+press("j"); press("k"); seen.push(document.activeElement.id, ids()[0]);
+document.getElementById("on").click();
+seen.push(ids().length, document.getElementById("on").disabled);
+pick("order", "worst"); seen.push(ids()[0]);
+pick("finding", "Edema"); pick("order", "best"); seen.push(ids()[0], count());
+pick("finding", "Fracture"); seen.push(ids().length);
+"""
+
+
+@needs_chromium
+def test_many_studies_come_by_pages(tmp_path):
+  texts = ["new edema.", "clear.", "edema."]
+  rows = [study(i, prediction=texts[i % 3]) for i in range(120)]
+  path = make(tmp_path, rows)
+  seen = browse(path, TURN)[0].split("|")
+  assert seen[1:4] == ["50", "p0_s1_i1", "1\N{EN DASH}50 of 120 studies"]
+  assert seen[4:6] == ["p50_s1_i1", "51\N{EN DASH}100 of 120 studies"]
+  # One back from the first of a page is the last of the page before.
+  assert seen[6:8] == ["p49_s1_i1", "p0_s1_i1"]
+  assert seen[8:10] == ["50", "false"]
+  assert seen[10:13] == ["p1_s1_i1", "p0_s1_i1", "1\N{EN DASH}50 of 120 studies"]
+  assert seen[13] == "0"
+
+
+LOOK = """
+const report = document.querySelector("p[tabindex]");
+report.focus();
+const told = () => document.querySelector(".looks").textContent;
+const heat = (name) => {
+  const canvas = document.querySelector(`img[data-film=${name}] + canvas`);
+  if (!canvas) return "none";
+  const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return [0, 1, 2, 3].map((i) => data[4 * i + 3]).join(" ");
+};
+press("ArrowRight"); seen.push(told(), heat("image"), heat("prior_image"));
+press("ArrowRight"); seen.push(told(), heat("image"), heat("prior_image"));
+press("ArrowLeft"); seen.push(heat("image"));
+const words = document.querySelectorAll(".w");
+words[2].dispatchEvent(new Event("mouseover", {bubbles: true}));
+seen.push(document.querySelector(".w.on").textContent, words.length);
+"""
+
+
+@needs_chromium
+def test_a_word_shows_what_it_looked_at(tmp_path, rows):
+  maps = np.zeros((5, 2, 2))
+  maps[0, 0, 1], maps[1], maps[2] = 0.4, [[0.1, 0.2], [0, 0]], 1
+  prior = np.zeros((5, 2, 2))
+  prior[1, 1, 1] = 0.05
+  notes = [f"context {i}%" for i in range(5)]
+  looks = attention.Looks({"image": maps, "prior_image": prior}, notes)
+  rows = rows[:2][::-1]
+  rows[0]["prediction"] = f"{SECRET} lungs with new edema."
+  path = make(tmp_path, rows, more_of={rows[0]["id"]: {"looks": looks}})
+  title, _ = browse(path, LOOK)
+  _, *seen = title.split("|")
+  assert seen[0].startswith(f"\N{LEFT DOUBLE QUOTATION MARK}{SECRET}")
+  assert "looked at: context 0%, the shaded places" in seen[0]
+  assert seen[1:3] == ["0 189 0 0", "0 0 0 0"]
+  assert "context 1%" in seen[3]
+  assert seen[4:6] == ["96 189 0 0", "0 0 0 48"]
+  assert seen[6:] == ["0 189 0 0", "with", "5"]
+
+
+def test_what_words_looked_at_stays_out_with_the_text(tmp_path, rows, monkeypatch):
+  looks = attention.Looks({"image": np.ones((5, 2, 2))}, [f"{SECRET} 3%"] * 5)
+  more = {row["id"]: {"looks": looks} for row in rows}
+  with_text = data_of(make(tmp_path, rows, more_of=more).read_text("utf-8"))
+  assert with_text["studies"][0]["looks"]["films"]["image"] == "/" * 20
+  bare = make(tmp_path, rows, include_text=False, more_of=more)
+  assert SECRET not in bare.read_text("utf-8")
+  # Of as many studies as there is room for.
+  monkeypatch.setattr(report, "LOOKS_BYTES", 50)
+  some = data_of(make(tmp_path, rows, more_of=more).read_text("utf-8"))
+  assert ["looks" in study for study in some["studies"]] == [True, True, False]

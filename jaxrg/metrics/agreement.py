@@ -27,6 +27,15 @@ class Verdicts(NamedTuple):
   def all_right(self) -> bool:
     return {*self.labels.values(), *self.changes.values()} <= {RIGHT}
 
+  @property
+  def f1(self) -> float:
+    """Of labels and changes together; 1 where there are none at all."""
+    all_of_them = [*self.labels.values(), *self.changes.values()]
+    if not all_of_them:
+      return 1.0
+    right = all_of_them.count(RIGHT)
+    return 2 * right / (len(all_of_them) + right)
+
 
 class Sentence(NamedTuple):
   """A sentence as runs of words that differ from the other report, or do not."""

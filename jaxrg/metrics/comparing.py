@@ -72,10 +72,7 @@ def _measures(
   references = protocol.apply_to_references([row["reference"] for row in rows])
   corpus = nlg.count(outputs, references)
   bleu = nlg.bleu_statistics(corpus)
-  order: Callable[[int], intervals.Measure] = lambda n: (
-    lambda s: nlg.bleu(s)[..., n - 1]
-  )
-  found = {f"bleu_{n}": _Sums(bleu, order(n)) for n in (1, 4)}
+  found = {f"bleu_{n}": _Sums(bleu, nlg.bleu_of_order(n)) for n in (1, 4)}
   means = {"rouge_l": nlg.rouge_l(outputs, references), "cider": nlg.cider(corpus)}
   for name, each in means.items():
     found[name] = _Sums(np.stack([each, np.ones_like(each)], axis=1), intervals.mean)

@@ -90,6 +90,19 @@ def _max_pool_along(x: Array, axis: int) -> Array:
 LARGE, BLOCK = 512 * 512, 200
 
 
+def weigh(
+  query: Float[Array, "b h t k"],
+  key: Float[Array, "b h s k"],
+  mask: Bool[Array, "#b #h #t s"] | None = None,
+) -> Float[Array, "b h t s"]:
+  """Attention weights of queries that are scaled, in float32; 0 where masked."""
+  logits = widen(jnp.einsum("bhtk,bhsk->bhts", query, key))
+  if mask is None:
+    return nn.softmax(logits)
+  weights = nn.softmax(jnp.where(mask, logits, jnp.finfo(jnp.float32).min))
+  return jnp.where(mask, weights, 0.0)
+
+
 def attend(
   query: Float[Array, "b t h k"],
   key: Float[Array, "b s h k"],
@@ -108,12 +121,7 @@ def attend(
   key, value = heads_first(key), heads_first(value)
 
   def read(query, mask):
-    logits = widen(jnp.einsum("bhtk,bhsk->bhts", query, key))
-    if mask is not None:
-      logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-    weights = nn.softmax(logits)
-    if mask is not None:
-      weights = jnp.where(mask, weights, 0.0)
+    weights = weigh(query, key, mask)
     weights = weights if dropout is None else dropout(weights)
     return jnp.einsum("bhts,bhsk->bhtk", weights.astype(value.dtype), value)
 
@@ -138,7 +146,10 @@ def attend(
 
 
 class Attention(nn.Module):
-  """Multi-head attention of `x` over `context` (itself, when None)."""
+  """Multi-head attention of `x` over `context` (itself, when None).
+
+  Where `intermediates` is mutable it keeps the mean of its heads' weights (b t s).
+  """
 
   width: int  # Of the output.
   num_heads: int
@@ -182,6 +193,9 @@ class Attention(nn.Module):
   ) -> Float[Array, "b t d"]:
     """Attention over keys and values that are there already."""
     query = constrain(self.query(x), "batch", "length", "heads", "head_dim")
+    if self.is_mutable_collection("intermediates"):
+      heads_first = (query * self.head_dim**-0.5).swapaxes(1, 2), key.swapaxes(1, 2)
+      self.sow("intermediates", "weights", weigh(*heads_first, mask).mean(axis=1))
     dropout = None
     if train and self.dropout_rate:
       dropout = lambda weights: self.dropout(weights, deterministic=False)
