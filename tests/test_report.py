@@ -208,10 +208,12 @@ const press = (key) => document.activeElement.dispatchEvent(
 
 
 def browse(path, script):
-  """Title, of what the script has `seen`, and page after it; nothing was complained of."""
-  script = (
-    f'<script>{{{STUDY}{script}document.title = seen.join("|");}}</script></body>'
-  )
+  """What the script has `seen`, as the page's title, and the page after it.
+
+  Nothing was complained of on the way.
+  """
+  script = f'{STUDY}{script}document.title = seen.join("|");'
+  script = f"<script>{{{script}}}</script></body>"
   path.write_text(path.read_text("utf-8").replace("</body>", script), "utf-8")
   command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
   command += ["--disable-background-networking", "--enable-logging=stderr"]
@@ -285,7 +287,8 @@ const told = () => document.querySelector(".looks").textContent;
 const heat = (name) => {
   const canvas = document.querySelector(`img[data-film=${name}] + canvas`);
   if (!canvas) return "none";
-  const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const side = canvas.width;
+  const {data} = canvas.getContext("2d").getImageData(0, 0, side, side);
   return [0, 1, 2, 3].map((i) => data[4 * i + 3]).join(" ");
 };
 press("ArrowRight"); seen.push(told(), heat("image"), heat("prior_image"));

@@ -51,7 +51,7 @@ FINDINGS = {
     "metastasis",
     "metastases",
     "metastatic disease",
-    "granuloma[s]",
+    "(granuloma|granulomas|granulomatous calcification[s])",
     "(tumor|tumour|neoplasm|malignancy)",
   ),
   ("Lung Opacity",): (
@@ -95,7 +95,7 @@ FINDINGS = {
     "enlarged cardiomediastinum",
   ),
   ("Pleural Other",): (
-    "(pleural|apical pleural|pleuroparenchymal) "
+    "(pleural|apical pleural|pleuroparenchymal|fissural) "
     "(thickening|plaque|plaques|scarring|scar|calcification|calcifications)",
     "fibrothorax",
     "calcified pleural plaque[s]",
@@ -115,6 +115,7 @@ OTHER = (
   "(catheter|lead|wire|wires|screw|hardware|clip) fracture[s]",
   "fractured [(median|sternal)] [sternotomy] (wire|wires|lead|catheter|screw)",
   "(soft tissue|subcutaneous) edema",
+  "granulomatous infection",
   "lung volume[s]",
   "(inspiration|inspiratory effort)",
   "[hemi](diaphragm|diaphragms)",
@@ -164,7 +165,7 @@ DEVICES = {
     "[median] sternotomy wires",
     "(prosthetic|mechanical|bioprosthetic|artificial) [(aortic|mitral|heart)] valve[s]",
     "valve replacement[s]",
-    "(hardware|arthroplasty|drain|drains|cannula|mediport|loop recorder)",
+    "(shunt|shunt (catheter|tubing)|hardware|arthroplasty|drain|drains|cannula|mediport|loop recorder)",
   ),
 }
 

@@ -1,12 +1,12 @@
 """The rule labeler beside the people who indexed the Open-I reports by MeSH terms.
 
 pip install --no-deps torchxrayvision==1.5.7
-python tests/benchmarks/openi_labels.py [--disagreements=Fracture]
+python tests/benchmarks/openi_labels.py [--disagreements=Fracture | --sample=50]
 
 An indexer chose the terms of what a report says is there, of findings and impression;
 reports that were not indexed are left out, and so are labels without a term of theirs.
 What is uncertain counts as present, as an indexer takes it. Reports are read in place:
---disagreements prints them to the terminal, and nothing is written.
+--disagreements and --sample print them to the terminal, and nothing is written.
 """
 
 import argparse
@@ -73,6 +73,7 @@ def means(label: str, term: list[str]) -> bool:
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--disagreements", choices=TERMS)
+  parser.add_argument("--sample", type=int, default=0, help="So many of all, to read.")
   options = parser.parse_args()
   archive = openi.archive()
   if archive is None:
@@ -85,6 +86,7 @@ def main():
   claimed = (read == PRESENT) | (read == UNCERTAIN)
   print(f"{len(names)} reports, {len(names) / seconds:,.0f} a second")
   print(f"{'label':28}{'n':>5}{'read':>6}{'precision':>11}{'recall':>8}{'F1':>7}")
+  apart = []
   for label in TERMS:
     truth = np.array([any(means(label, t) for t in indexed[name]) for name in names])
     said = claimed[:, LABELS.index(label)]
@@ -94,10 +96,23 @@ def main():
     print(
       f"{label:28}{truth.sum():5}{said.sum():6}{precision:11.3f}{recall:8.3f}{f1:7.3f}"
     )
+    differ = np.flatnonzero(truth != said)
+    apart += [(label, truth[i], names[i]) for i in differ]
     if label == options.disagreements:
-      for i in np.flatnonzero(truth != said):
-        print(f"  {'missed' if truth[i] else 'claimed'}: {indexed[names[i]]}")
-        print(f"    {' '.join(reports[names[i]].split())}")
+      for i in differ:
+        show(label, truth[i], indexed[names[i]], reports[names[i]])
+  print(f"{len(apart)} disagreements")
+  order = np.random.default_rng(0).permutation(len(apart))[: options.sample]
+  for place, i in enumerate(sorted(order), 1):
+    label, is_true, name = apart[i]
+    print(f"{place}. {name}")
+    show(label, is_true, indexed[name], reports[name])
+
+
+def show(label: str, is_true: bool, given: list[list[str]], report: str) -> None:
+  """A disagreement, for a reader."""
+  print(f"  {label} {'missed' if is_true else 'claimed'}: {given}")
+  print(f"    {' '.join(report.split())}")
 
 
 if __name__ == "__main__":
