@@ -75,7 +75,13 @@ class Writer:
         self._batches(*edits, **changes),
         self._mesh,
       )
-    return ids[np.argsort(index)]
+    order = np.argsort(index)
+    if not np.array_equal(index[order], np.arange(len(self.places))):
+      raise RuntimeError(
+        f"{len(index)} reports for the {len(self.places)} of the split: some study is "
+        "left out, or written of twice."
+      )
+    return ids[order]
 
   def rows(self, ids: np.ndarray) -> list[dict]:
     """The rows of predictions.jsonl of the reports whose ids (n t) these are."""

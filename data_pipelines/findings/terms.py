@@ -165,7 +165,8 @@ DEVICES = {
     "[median] sternotomy wires",
     "(prosthetic|mechanical|bioprosthetic|artificial) [(aortic|mitral|heart)] valve[s]",
     "valve replacement[s]",
-    "(shunt|shunt (catheter|tubing)|hardware|arthroplasty|drain|drains|cannula|mediport|loop recorder)",
+    "(shunt|shunt catheter|shunt tubing)",
+    "(hardware|arthroplasty|drain|drains|cannula|mediport|loop recorder)",
   ),
 }
 

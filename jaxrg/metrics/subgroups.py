@@ -12,6 +12,7 @@ from jaxrg.metrics.protocols import PROTOCOLS
 from jaxrg.metrics.rendering import Table, number
 
 LEAST = 10  # Reports of a group that is scored: of fewer an interval says nothing.
+FRONTAL = ("PA", "AP")  # Whose report stands for a study, before those of others.
 GAPS = (("within a week", 0, 7), ("within 90 days", 7, 90), ("later", 90, np.inf))
 
 
@@ -25,9 +26,10 @@ def score(
 ) -> dict:
   """Of each kind of group that the rows tell of: name -> n, bleu_4, ce_rules_micro_f1.
 
-  Kinds are `prior` (had or not), `gap` since the prior, `view`, `context` (had or not)
-  and `finding`, the reports on studies that have it. Groups of fewer than LEAST
-  reports are left out. A number is {value, low, high}.
+  Kinds are `level` (every image, or one of each study: PA, else AP, else the first),
+  `prior` (had or not), `gap` since the prior, `view`, `context` (had or not) and
+  `finding`, the reports on studies that have it. Groups of fewer than LEAST reports are
+  left out. A number is {value, low, high}.
   """
   truth, _ = clinical.true_labels(rows, reader)
   claimed = clinical.read_labels([row["prediction"] for row in rows], reader)
@@ -59,6 +61,10 @@ def _groups(
   rows: Sequence[Record], truth: np.ndarray
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
   """Kinds of groups, and which reports (n,) are of each."""
+  studies = [row.get("study_id") for row in rows]
+  if None not in studies and len(set(studies)) < len(rows):
+    images = np.ones(len(rows), bool)
+    yield "level", {"image": images, "study": _one_each(studies, rows)}
   for key, kind in (("has_prior", "prior"), ("has_context", "context")):
     if any(key in row for row in rows):
       has = np.array([bool(row.get(key)) for row in rows])
@@ -69,6 +75,18 @@ def _groups(
   yield "view", {view: views == view for view in sorted(set(views) - {""})}
   present = np.isin(truth, (PRESENT, UNCERTAIN))
   yield "finding", dict(zip(LABELS, present.T))
+
+
+def _one_each(studies: Sequence[str], rows: Sequence[Record]) -> np.ndarray:
+  """Which report (n,) stands for its study."""
+  rank = {view: i for i, view in enumerate(FRONTAL)}
+  best = {}
+  for i, study in enumerate(studies):
+    place = rank.get(rows[i].get("view"), len(rank)), i
+    best[study] = min(best.get(study, place), place)
+  chosen = np.zeros(len(rows), bool)
+  chosen[[i for _, i in best.values()]] = True
+  return chosen
 
 
 def _days(row: Record) -> float:

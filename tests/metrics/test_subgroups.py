@@ -48,6 +48,23 @@ def test_all_of_them_are_the_whole():
   assert everybody["ce_rules_micro_f1"]["value"] == pytest.approx(micro)
 
 
+def test_one_report_stands_for_a_study():
+  views = ("LATERAL", "AP", "PA")  # The last one's is right.
+  films = [
+    row | {"id": f"{row['id']}-{i}", "study_id": row["id"], "view": view}
+    for row in rows(12)
+    for i, view in enumerate(views)
+  ]
+  for film in films:
+    film["prediction"] = EFFUSION if film["view"] == "PA" else CLEAR
+  level = subgroups.score(films, resamples=5)["level"]
+  assert {name: row["n"] for name, row in level.items()} == {"image": 36, "study": 12}
+  assert level["study"]["ce_rules_micro_f1"]["value"] == 1
+  # Of three films one is right; the others miss a finding and claim that there is none.
+  assert level["image"]["ce_rules_micro_f1"]["value"] == pytest.approx(1 / 3)
+  assert "level" not in subgroups.score(films[::3], resamples=5)
+
+
 def test_rows_that_tell_nothing_have_no_such_groups():
   bare = [{k: row[k] for k in ("id", "reference", "prediction")} for row in rows()]
   told = subgroups.score(bare, resamples=5)
