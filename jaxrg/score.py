@@ -10,6 +10,7 @@ something could not be read. --verbosity=1 shows where an error arose.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 
 from absl import app, flags
@@ -96,6 +97,8 @@ def main(argv):
   required = requirements.read(_REQUIRE.value, metrics)
   for requirement in required:
     print(requirement)
+  if any("error" in told for told in metrics.get("workers", {}).values()):
+    return 1
   return 0 if all(requirement.met for requirement in required) else 2
 
 
@@ -128,7 +131,11 @@ def _by_worker(rows: Sequence[Mapping]) -> dict:
   """The scores of a metric that runs elsewhere, or why there are none."""
   if not _PYTHON.value:
     raise app.UsageError("--worker needs --python, that of its environment.")
-  told = worker.run(_WORKER.value, _PYTHON.value, rows, resamples=_RESAMPLES.value)
+  try:
+    told = worker.run(_WORKER.value, _PYTHON.value, rows, resamples=_RESAMPLES.value)
+  except ValueError as error:  # The other scores stand.
+    print(f"error: {error}", file=sys.stderr)
+    return {"error": str(error)}
   print(f"\n{rendering.render(worker.table(_WORKER.value, told))}")
   return told
 

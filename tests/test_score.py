@@ -87,3 +87,35 @@ def test_the_status_says_whether_it_is_good_enough(
   run = score("predictions.jsonl", f"--require={asked}", "--resamples=10", cwd=tmp_path)
   assert run.returncode == status
   assert told in run.stdout + run.stderr
+
+
+def test_a_worker_that_fails_leaves_the_other_scores(tmp_path, monkeypatch, request):
+  monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=":")
+  write(tmp_path / "predictions.jsonl", ROWS)
+  broken = tmp_path / "python"
+  broken.write_text("#!/bin/sh\necho 'no such package' >&2\nexit 3\n")
+  broken.chmod(0o755)
+  asked = ("--worker=bertscore", f"--python={broken}", "--out=metrics.json")
+  run = score("predictions.jsonl", *asked, "--resamples=10", cwd=tmp_path)
+  assert run.returncode == 1
+  assert run.stderr.startswith("error: Worker bertscore ended with 3 after 0 of 6")
+  assert "no such package" in run.stderr and "Traceback" not in run.stderr
+  metrics = json.loads((tmp_path / "metrics.json").read_text())
+  assert metrics["n"] == 6
+  assert metrics["workers"]["bertscore"].keys() == {"error"}
+
+
+def test_every_key_is_documented(tmp_path, monkeypatch, request):
+  monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=":")
+  rows = [row | {"study_id": row["patient_id"], "view": "PA"} for row in ROWS]
+  write(tmp_path / "predictions.jsonl", rows)
+  asked = ("--out=metrics.json", "--against=predictions.jsonl", "--resamples=10")
+  assert score("predictions.jsonl", *asked, cwd=tmp_path).returncode == 0
+  text = (request.config.rootpath / "docs" / "scores.md").read_text()
+  metrics = json.loads((tmp_path / "metrics.json").read_text())
+  nested = ("health", "labels", "changes", "errors", "subgroups", "resampling")
+  keys = {*metrics, *(key for name in nested for key in metrics[name])} - {"protocol"}
+  keys |= {*metrics["health"]["system"]} | {*rows[0]}
+  # Counts that are told once, at the top.
+  keys -= {"n", "words", "n_unique", "n_empty"}
+  assert not [key for key in keys if f"`{key}`" not in text]
