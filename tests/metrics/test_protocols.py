@@ -55,3 +55,10 @@ def test_r2gen_counts_words():
   (words,) = PROTOCOLS["r2gen"].apply_to_references([LONG])
   assert len(words.split()) == 99
   assert len(PROTOCOLS["r2gen"].apply([LONG])[0].split()) == 200
+
+
+def test_the_readme_s_table_is_the_code_s(request):
+  text = (request.config.rootpath / "README.md").read_text()
+  for protocol in PROTOCOLS.values():
+    cells = (f"`{protocol.name}`", protocol.tokens, protocol.references)
+    assert f"| {' | '.join(cells)} |" in text
