@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxrg.metrics.rendering import number
 
-NAME, PLOT, ROW = 190, 300, 20  # Pixels of names and of a scale from 0 to 1; of a row.
+NAME, PLOT, ROW = 215, 275, 20  # Pixels of names and of a scale from 0 to 1; of a row.
 
 
 def classes(scores: Mapping[str, Mapping]) -> str:
@@ -37,20 +37,20 @@ def classes(scores: Mapping[str, Mapping]) -> str:
 
 def confusion(told: Mapping) -> str:
   """Changes as they are (rows) and as they are said to be (columns), shaded by row."""
-  kinds, counts, side = told["kinds"], told["counts"], 50
-  parts = [
-    _text(NAME + side * (i + 0.5), 14, kind, "middle") for i, kind in enumerate(kinds)
-  ]
+  kinds, counts = told["kinds"], told["counts"]
+  left, side = NAME / 2, (NAME / 2 + PLOT + 50) / len(kinds)
+  middle = lambda column: left + side * (column + 0.5) - 1
+  parts = [_text(middle(j), 14, kind, "middle") for j, kind in enumerate(kinds)]
   for i, (kind, row) in enumerate(zip(kinds, counts)):
     y = ROW + i * 30
-    parts.append(_text(NAME - 8, y + 19, f"truly {kind}", "end"))
+    parts.append(_text(left - 8, y + 19, f"truly {kind}", "end"))
     for j, count in enumerate(row):
       share = count / max(sum(row), 1)
       title = f"truly {kind}, said {kinds[j]}: {count} of {sum(row)}"
       parts += [
         f"<g><title>{html.escape(title)}</title>",
-        _rect(NAME + side * j, y, side - 2, 28, "right" if i == j else "wrong", share),
-        _text(NAME + side * (j + 0.5) - 1, y + 19, str(count), "middle"),
+        _rect(left + side * j, y, side - 2, 28, "right" if i == j else "wrong", share),
+        _text(middle(j), y + 19, str(count), "middle"),
         "</g>",
       ]
   note = "Findings of studies with a prior: rows are true, columns are said."

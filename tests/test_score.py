@@ -99,7 +99,8 @@ def test_a_worker_that_fails_leaves_the_other_scores(tmp_path, monkeypatch, requ
   run = score("predictions.jsonl", *asked, "--resamples=10", cwd=tmp_path)
   assert run.returncode == 1
   assert run.stderr.startswith("error: Worker bertscore ended with 3 after 0 of 6")
-  assert "no such package" in run.stderr and "Traceback" not in run.stderr
+  assert "no such package" in run.stderr
+  assert "Traceback" not in run.stderr
   metrics = json.loads((tmp_path / "metrics.json").read_text())
   assert metrics["n"] == 6
   assert metrics["workers"]["bertscore"].keys() == {"error"}
