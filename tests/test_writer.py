@@ -25,6 +25,19 @@ def test_as_it_is_a_writer_writes_what_the_run_wrote(writers, finished):
   assert writers[0].write() == written
 
 
+def test_every_word_of_every_report_looked_at_something(writers):
+  first, _ = writers
+  ids = first.decode()
+  rows, looks = first.rows(ids), first.looks(ids)
+  assert len(rows) == len(looks) == len(first.places)
+  for row, of_words in zip(rows, looks):
+    count = len(row["prediction"].split())
+    assert len(of_words.notes) == count
+    films = {"image", "prior_image"} if row["has_prior"] else {"image"}
+    assert of_words.films.keys() == (films if count else set())
+    assert all(len(maps) == count for maps in of_words.films.values())
+
+
 def test_edits_change_what_the_model_sees_and_nothing_else(writers, finished):
   blank = interventions.blank_image(writers[0].meta, 128)
   written = predictions.read(finished / "eval/predictions.jsonl")

@@ -5,6 +5,7 @@ used of it, for its Python leaves their failures untold. Whether they are here i
 before anything is scored, so that no evaluation ends with a broken pipe.
 """
 
+import contextlib
 import importlib.util
 import pathlib
 import shutil
@@ -76,6 +77,8 @@ def meteor(
         answers = [""]
       if "" in answers:
         program.kill()
+        with contextlib.suppress(BrokenPipeError):
+          program.stdin.close()  # Or what it never read is written to it again.
         raise ValueError(f"METEOR failed: {_last_line(program.stderr.read())}")
       return answers
 
