@@ -3,9 +3,10 @@
 import html
 from collections.abc import Mapping, Sequence
 
+from jaxrg.metrics import tables
 from jaxrg.metrics.rendering import number
 
-NAME, PLOT, ROW = 215, 275, 20  # Pixels of names and of a scale from 0 to 1; of a row.
+NAME, PLOT, ROW = 235, 255, 20  # Pixels of names and of a scale from 0 to 1; of a row.
 
 
 def classes(scores: Mapping[str, Mapping]) -> str:
@@ -38,7 +39,7 @@ def classes(scores: Mapping[str, Mapping]) -> str:
 def confusion(told: Mapping) -> str:
   """Changes as they are (rows) and as they are said to be (columns), shaded by row."""
   kinds, counts = told["kinds"], told["counts"]
-  left, side = NAME / 2, (NAME / 2 + PLOT + 50) / len(kinds)
+  left, side = 130, (NAME - 130 + PLOT + 50) / len(kinds)
   middle = lambda column: left + side * (column + 0.5) - 1
   parts = [_text(middle(j), 14, kind, "middle") for j, kind in enumerate(kinds)]
   for i, (kind, row) in enumerate(zip(kinds, counts)):
@@ -54,7 +55,7 @@ def confusion(told: Mapping) -> str:
         "</g>",
       ]
   note = "Findings of studies with a prior: rows are true, columns are said."
-  return _figure("Changes, true and said", note, ROW + 30 * len(kinds), parts)
+  return _figure(tables.CONFUSION, note, ROW + 30 * len(kinds), parts)
 
 
 def subgroups(told: Mapping, measure: str, title: str) -> str:

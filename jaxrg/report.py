@@ -71,7 +71,7 @@ def write(
     "use": html.escape(cli.INTENDED_USE),
     "notes": "\n".join(f'<p class="note">{html.escape(note)}</p>' for note in notes),
     "charts": "\n".join(drawn),
-    "tables": "\n".join(map(_table, shown)),
+    "tables": "\n".join(_table(t) for t in shown if t.title != tables.CONFUSION),
     "findings": "".join(f"<option>{html.escape(label)}</option>" for label in LABELS),
     "legend": f"{TEXT_LEGEND} {LEGEND}" if include_text else LEGEND,
     # Nothing in a JSON text but strings holds "<"; so no text can end the script.

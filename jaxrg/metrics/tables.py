@@ -6,6 +6,8 @@ from data_pipelines.records import LABELS
 from jaxrg.metrics import averages, subgroups
 from jaxrg.metrics.rendering import Table, number, render, words
 
+CONFUSION = "Changes, true and said"  # The page draws this one.
+
 
 def tables(
   metrics: Mapping,
@@ -241,7 +243,7 @@ def _confusion(confusion: Mapping) -> Table:
     "Findings (label and side) of studies with a prior: a row for what is so, a column "
     "for what the report says."
   )
-  return Table("Changes, true and said", note, kinds, rows)
+  return Table(CONFUSION, note, kinds, rows)
 
 
 def _priors(priors: Mapping[str, Mapping]) -> Table:
