@@ -6,7 +6,7 @@ r"""Scores generated reports of any system; no model is needed, and no accelerat
 FILE is CSV, JSON or JSONL with an id, a reference and a prediction, under the names of
 any system that `jaxrg.metrics.layouts` knows; or of predictions alone, beside a file of
 references. The exit status is 2 where a score is below what --require asks, 1 where
-something could not be read. --verbosity=1 shows where an error arose.
+something could not be read or scored. --verbosity=1 shows where an error arose.
 """
 
 import json
@@ -83,6 +83,8 @@ def main(argv):
     seed=_SEED.value,
   )
   print(tables.text(metrics))
+  for protocol, reason in metrics["failed"].items():
+    print(f"error: protocol {protocol}: {reason}", file=sys.stderr)
   if _CHEXBERT.value:
     metrics["chexbert"] = _by_chexbert(rows)
   if _WORKER.value:
@@ -97,7 +99,8 @@ def main(argv):
   required = requirements.read(_REQUIRE.value, metrics)
   for requirement in required:
     print(requirement)
-  if any("error" in told for told in metrics.get("workers", {}).values()):
+  workers = metrics.get("workers", {}).values()
+  if metrics["failed"] or any("error" in told for told in workers):
     return 1
   return 0 if all(requirement.met for requirement in required) else 2
 
@@ -109,6 +112,8 @@ def _read(path: str) -> list[dict]:
   if any(part != name for part, name in names.items()):
     told = ", ".join(f"{part}: column {name}" for part, name in names.items())
     print(f"{told}\n")
+  if odd := layouts.oddities(rows):
+    print("\n".join(odd) + "\n")
   return rows
 
 

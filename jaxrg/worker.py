@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import queue
+import shlex
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -152,7 +153,7 @@ def _answer(name: str, line: str, wanted: set[str]) -> dict[str, dict[str, float
 
 def _failure(name: str, what: str, errors: Sequence[str]) -> ValueError:
   said = [line.strip() for line in errors if line.strip()]
-  needs = " ".join(WORKERS[name].requirements)
+  needs = shlex.join(WORKERS[name].requirements)  # "<" is a redirection, else.
   note = WORKERS[name].note and f" ({WORKERS[name].note})"
   return ValueError(
     f"Worker {name} {what}: {said[-1] if said else 'no word of why'}. Its environment: "

@@ -24,6 +24,10 @@ _PUNCTUATION = frozenset(
 )
 
 
+class JavaError(ValueError):
+  """One of the programs gave up; what it was given is no mistake of its user's."""
+
+
 def missing() -> str | None:
   """Why they cannot be used, in one line; None where they can."""
   if _folder() is None:
@@ -39,7 +43,7 @@ def _folder() -> pathlib.Path | None:
 
 
 def tokenise(texts: Sequence[str]) -> list[str]:
-  """Each text in Stanford's tokens, lower case, without punctuation."""
+  """Each text in Stanford's tokens, lower case, no punctuation; raises JavaError."""
   command = ["java", "-cp", str(_folder() / _TOKENIZER)]
   command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
   with tempfile.TemporaryDirectory() as folder:
@@ -50,14 +54,17 @@ def tokenise(texts: Sequence[str]) -> list[str]:
     )
   lines = done.stdout.decode("utf-8").split("\n")[: len(texts)]
   if done.returncode or len(lines) != len(texts):
-    raise ValueError(f"Stanford's tokenizer failed: {_last_line(done.stderr)}")
+    raise JavaError(f"Stanford's tokenizer failed: {_reason(done.stderr)}")
   return [" ".join(w for w in line.split() if w not in _PUNCTUATION) for line in lines]
 
 
 def meteor(
   predictions: Sequence[str], references: Sequence[str]
 ) -> tuple[float, np.ndarray]:
-  """METEOR 1.5 of the corpus, and of each report (n,)."""
+  """METEOR 1.5 of the corpus, and of each report (n,); raises JavaError.
+
+  Its alignment outgrows its memory at reports of some ten thousand words.
+  """
   command = ["java", "-jar", "-Xmx2G", str(_folder() / _METEOR)]
   command += ["-", "-", "-stdio", "-l", "en", "-norm"]
   with subprocess.Popen(
@@ -79,7 +86,7 @@ def meteor(
         program.kill()
         with contextlib.suppress(BrokenPipeError):
           program.stdin.close()  # Or what it never read is written to it again.
-        raise ValueError(f"METEOR failed: {_last_line(program.stderr.read())}")
+        raise JavaError(f"METEOR failed: {_reason(program.stderr.read())}")
       return answers
 
     pairs = zip(map(_field, references), map(_field, predictions), strict=True)
@@ -97,8 +104,9 @@ def _field(text: str) -> str:
   return _one_line(text.replace("|||", ""))
 
 
-def _last_line(said: bytes | str) -> str:
+def _reason(said: bytes | str) -> str:
+  """The line of Java's complaint that says why; a stack of its own may follow it."""
   said = said if isinstance(said, str) else said.decode("utf-8", "replace")
-  return ([line for line in said.splitlines() if line.strip()] or ["no word of why"])[
-    -1
-  ]
+  lines = [line.strip() for line in said.splitlines() if line.strip()]
+  named = [line for line in lines if "Exception" in line or "Error" in line]
+  return (named or lines or ["no word of why"])[0]

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,9 @@ NAMES: Mapping[str, Sequence[str]] = {
 SECTIONS = ("section_findings", "section_impression")  # A reference of ReXrank's.
 PATIENTS = ("patient_id", "subject_id")
 MISSING = ("", "nan", "none", "null")  # What programs write where there is no text.
+LONG = 10_000  # Words of a report that is no report.
 FLAGS, DAYS = ("has_prior", "has_context"), "prior_days"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 CSV_LIMIT = 2**30  # Characters of a field; Python's own limit is less than a megabyte.
 
 
@@ -220,7 +223,29 @@ def _text(record: Mapping[str, Any], name: str) -> str:
     return f"Findings: {findings or None} Impression: {impression or None}"
   value = record[name]
   text = "" if value is None or value != value else str(value)  # nan is not itself.
+  # JSON can escape half a surrogate pair, which is no character of any file.
+  text = text.encode("utf-8", "replace").decode()
   return "" if text.strip().lower() in MISSING else text
+
+
+def oddities(rows: Sequence[Mapping]) -> list[str]:
+  """What is odd of generated reports and still scored as it is: a line each kind."""
+  kinds = {
+    "empty": lambda words, text: not words,
+    "of one word": lambda words, text: len(words) == 1,
+    f"of more than {LONG} words": lambda words, text: len(words) > LONG,
+    "with control characters": lambda words, text: _CONTROL.search(text) is not None,
+  }
+  texts = [(row["id"], row["prediction"].split(), row["prediction"]) for row in rows]
+  found = {
+    kind: [name for name, words, text in texts if odd(words, text)]
+    for kind, odd in kinds.items()
+  }
+  return [
+    f"NOTE: generated reports {kind}: {len(ids)} of {len(rows)}, first {ids[0]!r}"
+    for kind, ids in found.items()
+    if ids
+  ]
 
 
 def _joined(

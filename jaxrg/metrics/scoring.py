@@ -7,6 +7,7 @@
     resampling   level, unit, units, resamples, seed
     language     for each of `protocols.PROTOCOLS`: protocol, bleu_1 .. bleu_4,
                  rouge_l, cider; with Java also `coco` and, of some, meteor
+    failed       what Java did not score after all: why, by protocol
     labels       protocol, micro and macro (precision, recall, f1), classes (name ->
                  precision, recall, f1, n_true, n_predicted), ceiling
     ce_rules     every average that is called CE F1, by `averages.all_averages`
@@ -88,11 +89,19 @@ def score(
     "system": health.measure(outputs, reader, references=truth, training=training),
     "references": health.measure(truth, reader, training=training),
   }
-  metrics["language"] = {
-    name: _language(rows, protocol, truncation, with_java, counts, options)
-    for name, protocol in PROTOCOLS.items()
-    if with_java or not protocol.by_java
-  }
+  metrics["language"], metrics["failed"] = {}, {}
+  for name, protocol in PROTOCOLS.items():
+    if protocol.by_java and not with_java:
+      continue
+    try:
+      texts = _texts(rows, protocol, truncation)
+      told = _language(*texts, protocol, truncation, counts, options)
+      metrics["language"][name] = told
+      if with_java and protocol.with_meteor:
+        # It is no mean over reports, so that there is no interval of it here.
+        told["meteor"] = {"value": coco.meteor(*texts)[0]}
+    except coco.JavaError as error:  # The other scores stand.
+      metrics["failed"][name] = str(error)
   metrics["labels"] = _labels(rows, reader, uncertain, counts, options)
   claimed, truth = clinical.read_labels(outputs, reader), clinical.true_labels
   metrics["ce_rules"] = averages.all_averages(claimed, truth(rows, reader)[0])
@@ -155,20 +164,25 @@ def prior_effect(
   return effect
 
 
-def _language(
-  rows: Sequence[Record],
-  protocol: Protocol,
-  truncation: Truncation | None,
-  with_java: bool,
-  counts: Mapping,
-  options: Mapping,
-) -> dict:
+def _texts(
+  rows: Sequence[Record], protocol: Protocol, truncation: Truncation | None
+) -> tuple[list[str], list[str]]:
+  """Outputs and references as the protocol compares them."""
   references = [row["reference"] for row in rows]
   if truncation is not None:
     references = [truncation.cut(text) for text in references]
-  references = protocol.apply_to_references(references)
-  outputs = protocol.apply([row["prediction"] for row in rows])
+  outputs = [row["prediction"] for row in rows]
+  return protocol.apply(outputs), protocol.apply_to_references(references)
 
+
+def _language(
+  outputs: Sequence[str],
+  references: Sequence[str],
+  protocol: Protocol,
+  truncation: Truncation | None,
+  counts: Mapping,
+  options: Mapping,
+) -> dict:
   corpus = nlg.count(outputs, references)
   bleu = nlg.bleu_statistics(corpus)
   scores = {
@@ -185,11 +199,7 @@ def _language(
     "references": truncation.name if truncation else protocol.references,
     **counts,
   }
-  told = {"protocol": description} | {k: v._asdict() for k, v in scores.items()}
-  if with_java and protocol.with_meteor:
-    # It is no mean over reports, so that there is no interval of it here.
-    told["meteor"] = {"value": coco.meteor(outputs, references)[0]}
-  return told
+  return {"protocol": description} | {k: v._asdict() for k, v in scores.items()}
 
 
 def _labels(

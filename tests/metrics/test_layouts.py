@@ -154,3 +154,29 @@ def test_files_that_cannot_be_scored(tmp_path, name, content, message):
   with pytest.raises(ValueError, match=message) as info:
     layouts.read(path)
   assert "\n" not in str(info.value)
+
+
+def test_what_is_odd_of_reports_is_counted(tmp_path):
+  texts = ["", " ", "clear", "a \x07 b", "no " * 20_000, "The lungs are clear."]
+  lines = [
+    json.dumps({"id": str(i), "prediction": text, "reference": "Clear."})
+    for i, text in enumerate(texts)
+  ]
+  path = tmp_path / "odd.jsonl"
+  path.write_text("\n".join(lines))
+  rows, _ = layouts.read(path)
+  assert layouts.oddities(rows) == [
+    "NOTE: generated reports empty: 2 of 6, first '0'",
+    "NOTE: generated reports of one word: 1 of 6, first '2'",
+    "NOTE: generated reports of more than 10000 words: 1 of 6, first '4'",
+    "NOTE: generated reports with control characters: 1 of 6, first '3'",
+  ]
+  assert layouts.oddities(rows[-1:]) == []
+
+
+def test_half_a_surrogate_pair_is_no_character(tmp_path):
+  text = r'{"id": "1", "prediction": "a \ud800 b", "reference": "\ud83d\ude00"}'
+  path = tmp_path / "half.jsonl"
+  path.write_text(text)
+  (row,), _ = layouts.read(path)
+  assert (row["prediction"], row["reference"]) == ("a ? b", "\U0001f600")

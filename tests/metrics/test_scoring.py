@@ -3,7 +3,7 @@ import json
 import pytest
 from stubs import Reader, labels, study
 
-from jaxrg.metrics import rendering, scoring, tables
+from jaxrg.metrics import coco, rendering, scoring, tables
 from jaxrg.metrics.protocols import Truncation
 
 RIGHT = {"label": "Pleural Effusion", "side": "right", "change": "new"}
@@ -116,6 +116,23 @@ def test_prior_effect():
   assert effect["no prior"]["n"] == 2
   with pytest.raises(ValueError, match="no prior: no prediction for id 'a2'"):
     scoring.prior_effect({"true prior": rows, "no prior": []}, reader=Reader())
+
+
+def test_what_java_cannot_score_leaves_the_rest(monkeypatch):
+  """Neither METEOR nor the tokenizer takes the other scores with it."""
+
+  def fail(*_):
+    raise coco.JavaError("METEOR failed: out of memory")
+
+  monkeypatch.setattr(coco, "meteor", fail)
+  monkeypatch.setattr(coco, "tokenise", fail)
+  plain = scoring.score(studies(), reader=Reader())
+  metrics = scoring.score(studies(), reader=Reader(), with_java=True)
+  assert metrics["failed"] == dict.fromkeys(
+    ("priorrg", "r2gen", "coco"), "METEOR failed: out of memory"
+  )
+  assert metrics["language"] == plain["language"]
+  assert plain["failed"] == {}
 
 
 def test_terminal_table():
