@@ -20,11 +20,17 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       _leave_errors_to_main()
     try:
       return main(argv)
+    except BrokenPipeError:  # Whoever read stdout has enough, as `head` has.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 1
     except (ValueError, OSError, app.UsageError) as error:
       if logging.get_verbosity() >= logging.DEBUG:
         raise
       print(f"error: {_line(error)}", file=sys.stderr)
       return 1
+    except KeyboardInterrupt:
+      print("interrupted", file=sys.stderr)
+      return 130
 
   app.run(guarded, flags_parser=_parse)
 

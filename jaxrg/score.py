@@ -9,7 +9,9 @@ references. The exit status is 2 where a score is below what --require asks, 1 w
 something could not be read or scored. --verbosity=1 shows where an error arose.
 """
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -57,7 +59,9 @@ _EXPORT = flags.DEFINE_multi_string(
   "export", [], "Write the reports as FORMAT:PATH: csv, rexrank or radeval."
 )
 _REQUIRE = flags.DEFINE_multi_string(
-  "require", [], "NAME=LEAST of a score, by the end of its path in metrics.json."
+  "require",
+  [],
+  "NAME=LEAST or NAME<=MOST of a score, by the end of its path in metrics.json.",
 )
 _OUT = flags.DEFINE_string("out", None, "Also write all scores to this JSON file.")
 _UNCERTAIN = flags.DEFINE_enum(
@@ -72,7 +76,10 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the bootstrap intervals.")
 def main(argv):
   if len(argv) != 2:
     raise app.UsageError("One file is needed: python -m jaxrg.score predictions.jsonl")
+  _check_flags(argv[1])
   rows = _read(argv[1])
+  others = _other_rows() if _AGAINST.value else None
+  labeler = _labeler() if _CHEXBERT.value else None
   if (reason := coco.missing()) and _JAVA.value:
     print(f"METEOR and protocol coco are left out: {reason}.\n")
   metrics = scoring.score(
@@ -85,12 +92,12 @@ def main(argv):
   print(tables.text(metrics))
   for protocol, reason in metrics["failed"].items():
     print(f"error: protocol {protocol}: {reason}", file=sys.stderr)
-  if _CHEXBERT.value:
-    metrics["chexbert"] = _by_chexbert(rows)
+  if labeler:
+    metrics["chexbert"] = _by_chexbert(labeler, rows)
   if _WORKER.value:
     metrics["workers"] = {_WORKER.value: _by_worker(rows)}
-  if _AGAINST.value:
-    metrics["against"] = _against(rows, argv[1])
+  if others:
+    metrics["against"] = _against(rows, others, argv[1])
   if _OUT.value:
     predictions.write_private(_OUT.value, json.dumps(metrics, indent=2) + "\n")
     print(f"\nAll scores: {_OUT.value}")
@@ -105,6 +112,23 @@ def main(argv):
   return 0 if all(requirement.met for requirement in required) else 2
 
 
+def _check_flags(path: str) -> None:
+  """Raises what can be told of the flags before anything is scored."""
+  requirements.check(_REQUIRE.value)
+  if _WORKER.value and not _PYTHON.value:
+    raise app.UsageError("--worker needs --python, that of its environment.")
+  if _CHEXBERT.value and not _VOCABULARY.value:
+    raise app.UsageError("--chexbert needs --chexbert_vocab, its vocab.txt.")
+  read = [path, _REFERENCES.value, _AGAINST.value, _CHEXBERT.value, _VOCABULARY.value]
+  taken = {os.path.realpath(name) for name in read if name}
+  for written in filter(None, [_OUT.value, *map(exporting.target, _EXPORT.value)]):
+    if not os.path.isdir(os.path.dirname(written) or "."):
+      raise FileNotFoundError(errno.ENOENT, "there is no such folder", written)
+    if os.path.realpath(written) in taken:
+      raise ValueError(f"{written}: is read, or written twice; write to another file.")
+    taken.add(os.path.realpath(written))
+
+
 def _read(path: str) -> list[dict]:
   rows, names = layouts.read(
     path, _REFERENCES.value, partial=_PARTIAL.value, encoding=_ENCODING.value
@@ -117,13 +141,17 @@ def _read(path: str) -> list[dict]:
   return rows
 
 
-def _by_chexbert(rows: Sequence[Mapping]) -> dict:
-  """Every average by CheXbert, read from both texts, and which files it was."""
+def _labeler():
+  """CheXbert, of a user's files."""
   from jaxrg import chexbert  # Flax, which no other score needs.
 
-  if not _VOCABULARY.value:
-    raise app.UsageError("--chexbert needs --chexbert_vocab, its vocab.txt.")
-  labeler = chexbert.Labeler(_CHEXBERT.value, _VOCABULARY.value)
+  if not os.path.exists(_CHEXBERT.value):  # Nor is a name of any hub meant.
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), _CHEXBERT.value)
+  return chexbert.Labeler(_CHEXBERT.value, _VOCABULARY.value)
+
+
+def _by_chexbert(labeler, rows: Sequence[Mapping]) -> dict:
+  """Every average by CheXbert, read from both texts, and which files it was."""
   told = averages.all_averages(
     *(labeler.labels([row[key] for row in rows]) for key in ("prediction", "reference"))
   )
@@ -134,8 +162,6 @@ def _by_chexbert(rows: Sequence[Mapping]) -> dict:
 
 def _by_worker(rows: Sequence[Mapping]) -> dict:
   """The scores of a metric that runs elsewhere, or why there are none."""
-  if not _PYTHON.value:
-    raise app.UsageError("--worker needs --python, that of its environment.")
   try:
     told = worker.run(_WORKER.value, _PYTHON.value, rows, resamples=_RESAMPLES.value)
   except ValueError as error:  # The other scores stand.
@@ -145,16 +171,20 @@ def _by_worker(rows: Sequence[Mapping]) -> dict:
   return told
 
 
-def _against(rows: Sequence[Mapping], path: str) -> dict:
-  """The reports of `path`, paired with those of the other system."""
-  others = layouts.read(
+def _other_rows() -> list[dict]:
+  """The reports of the other system."""
+  return layouts.read(
     _AGAINST.value, _REFERENCES.value, partial=True, encoding=_ENCODING.value
-  )
-  told = comparing.compare(
-    rows, others.rows, resamples=_RESAMPLES.value, seed=_SEED.value
-  )
-  table = comparing.table(told, path, _AGAINST.value)
-  print(f"\n{rendering.render(table)}")
+  ).rows
+
+
+def _against(rows: Sequence[Mapping], others: Sequence[Mapping], path: str) -> dict:
+  """The reports of `path`, paired with those of the other system."""
+  told = comparing.compare(rows, others, resamples=_RESAMPLES.value, seed=_SEED.value)
+  names = (os.path.basename(path), os.path.basename(_AGAINST.value))
+  if names[0] == names[1]:
+    names = (path, _AGAINST.value)
+  print(f"\n{rendering.render(comparing.table(told, *names))}")
   return told
 
 

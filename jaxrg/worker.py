@@ -6,13 +6,16 @@ user makes an environment from the lines that are shipped, and names its Python.
 dies, hangs or answers with something else is reported, never waited for.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import queue
 import shlex
+import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,6 +26,11 @@ from jaxrg.metrics.rendering import Table, number
 
 FOLDER = pathlib.Path(__file__).parent / "workers"
 IDLE = 900.0  # Seconds without a word after which a worker hangs; it may load a model.
+POLL = 2.0  # Seconds after which a silent worker is asked if it still runs.
+WORDS = 300  # Characters of its last line that are told.
+# Whatever a line can be that is no answer; some of JSON's numbers are no float.
+_RUBBISH = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_RUBBISH += (OverflowError,)
 LOWER = frozenset({"radcliq_v1"})  # All others are the better the higher.
 
 
@@ -68,6 +76,9 @@ def run(
   command = [python, FOLDER / "serving.py", FOLDER / worker.script]
   answers = _asked(name, list(map(str, command)), rows, idle)
   metrics = sorted({key for scores in answers.values() for key in scores})
+  for row, scores in answers.items():
+    if lacking := [metric for metric in metrics if metric not in scores]:
+      raise ValueError(f"Worker {name} gives no {lacking[0]} for report {row!r}.")
   options = {"resamples": resamples, "seed": seed}
   options["clusters"] = predictions.patients(rows)
   told = {}
@@ -93,6 +104,7 @@ def _asked(
       stderr=subprocess.PIPE,
       encoding="utf-8",
       errors="replace",
+      start_new_session=True,  # So that what it starts can be ended with it.
     )
   except OSError as error:
     raise ValueError(f"Worker {name}: {command[0]}: {error.strerror}.") from error
@@ -109,20 +121,45 @@ def _asked(
   wanted = {row["id"] for row in rows}
   try:
     while len(found) < len(wanted):
-      try:
-        line = lines.get(timeout=idle)
-      except queue.Empty:
-        raise _failure(name, f"said nothing for {idle:g} s", errors) from None
+      line = _next_line(program, lines, idle)
+      if line is None and program.poll() is None:
+        raise _failure(name, f"said nothing for {idle:g} s", errors)
       if line is None:
-        program.wait()
-        threads[-1].join(timeout=5)
+        threads[-1].join(timeout=1)
         many = f"{len(found)} of {len(wanted)} reports"
-        raise _failure(name, f"ended with {program.returncode} after {many}", errors)
+        raise _failure(name, f"{_end(program.returncode)} after {many}", errors)
       found |= _answer(name, line, wanted - found.keys())
   finally:
-    program.kill()
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(program.pid, signal.SIGKILL)
     program.wait()
   return found
+
+
+def _next_line(
+  program: subprocess.Popen, lines: queue.Queue, idle: float
+) -> str | None:
+  """A program's next line; None when it is silent for long, or has ended.
+
+  Its end is asked for too: a process that it started may hold the pipe open.
+  """
+  deadline = time.monotonic() + idle
+  while (left := deadline - time.monotonic()) > 0:
+    ended = program.poll() is not None
+    try:
+      line = lines.get(timeout=min(left, POLL))
+    except queue.Empty:
+      if ended:
+        return None
+      continue
+    if line is None:
+      program.wait()
+    return line
+  return None
+
+
+def _end(code: int) -> str:
+  return f"ended with {code}" if code >= 0 else f"was killed by signal {-code}"
 
 
 def _feed(stdin, rows: Sequence[Mapping]) -> None:
@@ -144,15 +181,17 @@ def _answer(name: str, line: str, wanted: set[str]) -> dict[str, dict[str, float
     told = json.loads(line)
     scores = {str(k): float(v) for k, v in told["scores"].items()}
     row = str(told["id"])
-  except (ValueError, TypeError, KeyError, AttributeError):
+  except _RUBBISH:
     raise ValueError(f"Worker {name} answers rubbish: {line.strip()[:80]!r}.") from None
-  if row not in wanted or not all(map(np.isfinite, scores.values())):
+  if row not in wanted:
+    raise ValueError(f"Worker {name} answers {row[:80]!r}, twice or unasked.")
+  if not scores or not all(map(np.isfinite, scores.values())):
     raise ValueError(f"Worker {name} answers rubbish: {line.strip()[:80]!r}.")
   return {row: scores}
 
 
 def _failure(name: str, what: str, errors: Sequence[str]) -> ValueError:
-  said = [line.strip() for line in errors if line.strip()]
+  said = [line.strip()[:WORDS] for line in list(errors) if line.strip()]
   needs = shlex.join(WORKERS[name].requirements)  # "<" is a redirection, else.
   note = WORKERS[name].note and f" ({WORKERS[name].note})"
   return ValueError(

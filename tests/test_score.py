@@ -63,6 +63,42 @@ def test_errors_are_one_line(tmp_path, monkeypatch, request, rows, message):
   assert not (tmp_path / "metrics.json").exists()
 
 
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--require=bleu_4"], "--require=bleu_4: NAME=NUMBER or NAME<=NUMBER is needed."),
+    (["--export=word:x"], "--export=word:x: FORMAT:PATH is needed"),
+    (["--out=none/x.json"], "none/x.json: there is no such folder"),
+    (["--out=predictions.jsonl"], "predictions.jsonl: is read, or written twice"),
+    (["--out=x", "--export=csv:./x"], "./x: is read, or written twice"),
+    (["--worker=green"], "--worker needs --python"),
+    (["--chexbert=x.pth"], "--chexbert needs --chexbert_vocab"),
+    (["--chexbert=x.pth", "--chexbert_vocab=v"], "x.pth: No such file"),
+    (["--against=none.csv"], "none.csv: No such file"),
+  ],
+)
+def test_what_flags_ask_for_is_checked_before_anything_is_scored(
+  tmp_path, monkeypatch, request, flags, message
+):
+  monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=":")
+  path = write(tmp_path / "predictions.jsonl", ROWS)
+  before = path.read_bytes()
+  run = score(path.name, *flags, cwd=tmp_path)
+  assert (run.returncode, run.stdout) == (1, "")
+  assert run.stderr.startswith(f"error: {message}")
+  assert run.stderr.count("\n") == 1
+  assert [f.name for f in tmp_path.iterdir()] == [path.name]
+  assert path.read_bytes() == before
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path, monkeypatch, request):
+  monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=":")
+  path = write(tmp_path / "predictions.jsonl", ROWS)
+  command = f"{sys.executable} -m jaxrg.score --nojava --resamples=5 {path} | head -1"
+  run = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+  assert (run.stdout, run.stderr) == ("Outputs\n", "")
+
+
 def test_verbosity_shows_where(tmp_path, monkeypatch, request):
   monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath), prepend=":")
   run = score("nothing.jsonl", "--verbosity=1", cwd=tmp_path)
@@ -75,7 +111,7 @@ def test_verbosity_shows_where(tmp_path, monkeypatch, request):
   ("asked", "status", "told"),
   [
     ("bleu_1=0", 0, "language.priorrg.bleu_1 = "),
-    ("bleu_1=.99", 2, "required 0.99: NOT REACHED"),
+    ("bleu_1=.99", 2, "required at least 0.99: NOT REACHED"),
     ("bleu_9=0", 1, "error: --require=bleu_9=0: bleu_9 is none of metrics.json."),
   ],
 )

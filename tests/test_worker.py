@@ -52,8 +52,13 @@ def test_scores_are_means_with_their_direction(run):
     ("score = lambda p, r: ['x'] * len(p)", "ended with 1 after 0 .*no attribute"),
     ("score = lambda p, r: [{'x': 1}]", "ended with 0 after 3 of 70"),
     ("score = lambda p, r: [{'x': float('nan')}] * len(p)", "answers rubbish: .*NaN"),
+    ("score = lambda p, r: [{}] * len(p)", "answers rubbish: "),
+    (
+      "score = lambda p, r: [{'x': 1} if i else {'y': 1} for i in range(len(p))]",
+      "gives no x for report 's0'",
+    ),
     (BABBLE, "answers rubbish: 'hello there'"),
-    ("import os; os.abort()", "ended with -6 after 0 of 70"),
+    ("import os; os.abort()", "was killed by signal 6 after 0 of 70"),
   ],
 )
 def test_what_goes_wrong_is_told(run, script, message):
@@ -66,6 +71,16 @@ def test_what_hangs_is_not_waited_for(run):
   began = time.monotonic()
   with pytest.raises(ValueError, match=r"said nothing for 1 s: .*radgraph=="):
     run("import time; time.sleep(600)", idle=1.0)
+  assert time.monotonic() - began < 60
+
+
+def test_a_child_that_outlives_a_worker_is_not_waited_for(run, monkeypatch):
+  """It holds the pipes open, and is ended too."""
+  monkeypatch.setattr(worker, "POLL", 0.1)
+  began = time.monotonic()
+  child = "import subprocess, os\nsubprocess.Popen(['sleep', '600'])\nos._exit(4)"
+  with pytest.raises(ValueError, match="ended with 4 after 0 of 70"):
+    run(child, idle=300.0)
   assert time.monotonic() - began < 60
 
 

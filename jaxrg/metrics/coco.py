@@ -34,6 +34,10 @@ def missing() -> str | None:
     return 'no pycocoevalcap: pip install "jaxrg[coco]"'
   if shutil.which("java") is None:
     return "no java on the PATH"
+  # There may be one that only says where another can be had.
+  probe = subprocess.run(["java", "-version"], capture_output=True, check=False)
+  if probe.returncode:
+    return f"java does not start: {_reason(probe.stderr)}"
   return None
 
 

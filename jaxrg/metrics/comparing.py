@@ -11,6 +11,8 @@ from jaxrg.metrics.clinical import Reader, Record
 from jaxrg.metrics.protocols import PROTOCOLS, Protocol
 from jaxrg.metrics.rendering import Table
 
+FEWEST = 10  # Patients of whom a resample tells anything.
+
 
 class _Sums(NamedTuple):
   """Statistics of reports (n, ...), and the measure of their sum."""
@@ -31,8 +33,9 @@ def compare(
   """Each measure of both, and the first minus the second on the same reports.
 
   protocol, n, left_out (ids of one side alone), then measures: name -> first, second,
-  difference {value, low, high, p}. References and truth are the first one's. Raises
-  ValueError where the two have no id in common, or another reference for one.
+  difference {value, low, high, p}, of fewer than FEWEST patients its value alone.
+  References and truth are the first one's. Raises ValueError where the two have no id
+  in common, or another reference for one.
   """
   others = {row["id"]: row for row in second}
   mine = [row for row in first if row["id"] in others]
@@ -45,17 +48,15 @@ def compare(
   theirs = [a | {"prediction": b["prediction"]} for a, b in zip(mine, theirs)]
   options = {"resamples": resamples, "seed": seed}
   options["clusters"] = predictions.patients(mine)
+  enough = len(set(options["clusters"])) >= FEWEST
   measures = {}
   pairs = [_measures(rows, PROTOCOLS[protocol], reader) for rows in (mine, theirs)]
   for name, one in pairs[0].items():
     other = pairs[1][name]
     gap = intervals.paired(one.of_reports, other.of_reports, one.measure, **options)
     value = lambda sums: float(sums.measure(sums.of_reports.sum(0)))
-    measures[name] = {
-      "first": value(one),
-      "second": value(other),
-      "difference": gap._asdict(),
-    }
+    told = gap._asdict() | ({} if enough else dict.fromkeys(("low", "high", "p")))
+    measures[name] = {"first": value(one), "second": value(other), "difference": told}
   left_out = len(first) + len(second) - 2 * len(mine)
   return {
     "protocol": protocol,
@@ -79,8 +80,8 @@ def _measures(
   truth, _ = clinical.true_labels(rows, reader)
   claimed = clinical.read_labels([row["prediction"] for row in rows], reader)
   labels = clinical.label_statistics(claimed, truth)
-  found["ce_rules_micro_f1"] = _Sums(labels, clinical.micro_f1)
-  found["ce_rules_macro_f1"] = _Sums(labels, clinical.macro_f1)
+  found["labels_micro_f1"] = _Sums(labels, clinical.micro_f1)
+  found["labels_macro_f1"] = _Sums(labels, clinical.macro_f1)
   has_prior = predictions.with_prior(rows)
   if has_prior.any():
     truth, _ = clinical.true_changes(rows, reader)
@@ -88,6 +89,12 @@ def _measures(
     changes = clinical.change_statistics(claimed, truth) * has_prior[:, None]
     found["change_f1"] = _Sums(changes, clinical.f1)
   return found
+
+
+def _difference(gap: Mapping) -> str:
+  if gap["p"] is None:
+    return f"{gap['value']:+.3f}"
+  return f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
 
 
 def table(compared: Mapping, first: str, second: str) -> Table:
@@ -105,8 +112,8 @@ def table(compared: Mapping, first: str, second: str) -> Table:
         name,
         f"{row['first']:.3f}",
         f"{row['second']:.3f}",
-        f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]",
-        f"{gap['p']:.3f}",
+        _difference(gap),
+        "-" if gap["p"] is None else f"{gap['p']:.3f}",
       )
     )
   return Table(

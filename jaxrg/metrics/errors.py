@@ -105,8 +105,17 @@ def count(
 
 
 def share(outcome: int) -> intervals.Measure:
-  """The measure of one outcome's share in a group's counts (... outcomes)."""
-  return lambda sums: clinical.ratio(sums[..., outcome], sums.sum(-1))
+  """The measure of one outcome's share in a group's counts (... outcomes).
+
+  Of nothing there is no share: nan, which a resample may be.
+  """
+
+  def measure(sums: np.ndarray) -> np.ndarray:
+    whole = sums.sum(-1)
+    nothing = np.full_like(whole, np.nan, np.float64)
+    return np.divide(sums[..., outcome], whole, out=nothing, where=whole > 0)
+
+  return measure
 
 
 def score(
@@ -132,7 +141,7 @@ def score(
       "labeler": clinical.LABELER,
       "truth": source,
       "n": len(rows),
-      "n_with_prior": int(has_prior.sum()),
+      "n_with_prior": predictions.count_with_prior(rows),
     }
   }
   for group, counts in count(claimed, truth, has_prior).items():

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 from jaxrg.metrics import predictions
@@ -46,16 +45,19 @@ FORMATS: Mapping[str, Callable[[Sequence[Mapping]], str]] = {
 }
 
 
-def export(asked: str, rows: Sequence[Mapping]) -> str:
-  """Writes `FORMAT:PATH`, whole and readable by its owner only; returns the path.
-
-  Raises ValueError for a format that is none of FORMATS.
-  """
+def target(asked: str) -> str:
+  """Where `FORMAT:PATH` writes; ValueError for a format that is none of FORMATS."""
   name, _, path = asked.partition(":")
   if name not in FORMATS or not path:
     raise ValueError(
       f"--export={asked}: FORMAT:PATH is needed, the format one of "
       f"{', '.join(FORMATS)}."
     )
-  predictions.write_private(path, FORMATS[name](rows))
-  return os.fspath(path)
+  return path
+
+
+def export(asked: str, rows: Sequence[Mapping]) -> str:
+  """Writes `FORMAT:PATH`, whole and readable by its owner only; returns the path."""
+  path = target(asked)
+  predictions.write_private(path, FORMATS[asked.partition(":")[0]](rows))
+  return path

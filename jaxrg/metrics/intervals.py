@@ -133,6 +133,7 @@ def _resampled(
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:
+  """Of the resamples that have a value: one may have drawn nothing to measure."""
   tail = (1 - LEVEL) / 2
-  low, high = np.quantile(values, [tail, 1 - tail])
+  low, high = np.nanquantile(values, [tail, 1 - tail])
   return float(low), float(high)

@@ -34,8 +34,10 @@ NAMES: Mapping[str, Sequence[str]] = {
 SECTIONS = ("section_findings", "section_impression")  # A reference of ReXrank's.
 PATIENTS = ("patient_id", "subject_id")
 MISSING = ("", "nan", "none", "null")  # What programs write where there is no text.
+LISTED = 16  # Names that an error tells.
 LONG = 10_000  # Words of a report that is no report.
 FLAGS, DAYS = ("has_prior", "has_context"), "prior_days"
+TRUTHS = ("labels", "truth")  # JSON, where a table holds them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 CSV_LIMIT = 2**30  # Characters of a field; Python's own limit is less than a megabyte.
 
@@ -64,17 +66,18 @@ def read(
   records = _records(Path(path), encoding)
   if references is None:
     names = _names(records, ("id", "reference", "prediction"), path)
-    rows = [_row(record, names) for record in records]
+    rows = _rows(records, names, path)
   else:
     others = _records(Path(references), encoding)
     names = _names(records, ("id", "prediction"), path)
     of_others = _names(others, ("id", "reference"), references)
+    referred = _rows(others, of_others, references)
+    if empty := [row["id"] for row in referred if not row["reference"].strip()]:
+      raise ValueError(
+        f"{references}: {len(empty)} references are empty, first that of {empty[0]!r}."
+      )
     rows = _joined(
-      [_row(record, names) for record in records],
-      [_row(record, of_others) for record in others],
-      path,
-      references,
-      partial=partial,
+      _rows(records, names, path), referred, path, references, partial=partial
     )
     names |= {"reference": of_others["reference"]}
   predictions.check(rows, str(path))
@@ -87,9 +90,11 @@ def _records(path: Path, encoding: str) -> list[dict]:
     text = path.read_text(encoding=encoding)
   except UnicodeDecodeError as error:
     raise ValueError(
-      f"{path}: byte {error.start} is no {encoding} text; name another --encoding, "
-      "such as latin-1 or utf-16."
+      f"{path}: byte {error.start} is no {encoding.removesuffix('-sig')} text; name "
+      "another --encoding, such as latin-1 or utf-16."
     ) from None
+  except UnicodeError as error:  # A byte order mark that is not there.
+    raise ValueError(f"{path}: {error}; try --encoding={encoding}-le.") from None
   except LookupError:
     raise ValueError(f"There is no encoding {encoding!r}.") from None
   match path.suffix.lower():
@@ -121,14 +126,18 @@ def _json_lines(text: str, path: Path) -> list[dict]:
 
 
 def _json_records(text: str, path: Path) -> list[dict]:
-  """Of a list of objects, an object of objects by id, or of lists by split (`test`)."""
+  """Of a list of objects; of objects or texts by id; or of lists by split (`test`)."""
   found = _parsed(text, str(path))
   if isinstance(found, dict) and isinstance(found.get("test"), list):
     found = found["test"]
   if isinstance(found, dict) and all(isinstance(v, dict) for v in found.values()):
     found = [{"id": name} | record for name, record in found.items()]
+  if isinstance(found, dict) and all(_is_text(v) for v in found.values()):
+    found = [{"id": name, "report": text} for name, text in found.items()]
   if not isinstance(found, list) or not all(isinstance(r, dict) for r in found):
-    raise ValueError(f"{path}: a list of JSON objects is needed, or an object of them.")
+    raise ValueError(
+      f"{path}: a list of JSON objects is needed, or an object of them or of texts."
+    )
   return found
 
 
@@ -142,9 +151,14 @@ def _parsed(text: str, place: str) -> Any:
 def _csv_records(text: str, path: Path) -> list[dict]:
   csv.field_size_limit(CSV_LIMIT)
   delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-  reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+  lines = io.StringIO(text, newline="")
+  # Strict, or a quote that is never closed would swallow the reports behind it.
+  reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
   found = []
   try:
+    twice = [n for n, count in Counter(reader.fieldnames or ()).items() if count > 1]
+    if twice:
+      raise ValueError(f"{path}: column {twice[0]!r} occurs twice.")
     for record in reader:
       if None in record or None in record.values():
         raise ValueError(
@@ -184,9 +198,24 @@ def _names(
   return found
 
 
+def _rows(
+  records: Sequence[Mapping], names: Mapping[str, str], path: str | os.PathLike
+) -> list[dict]:
+  """The records under our own names; ValueError names the one that is wrong."""
+  found = []
+  for number, record in enumerate(records, 1):
+    try:
+      found.append(_row(record, names))
+    except ValueError as error:
+      raise ValueError(f"{path}, record {number}: {error}") from None
+  return found
+
+
 def _row(record: Mapping[str, Any], names: Mapping[str, str]) -> dict:
   """A record under our own names, whatever else it holds beside them."""
   texts = {part: _text(record, name) for part, name in names.items()}
+  if not texts["id"].strip():
+    raise ValueError(f"{names['id']} is empty.")
   taken = {name for part in names.values() for name in part.split(" and ")}
   row = {name: value for name, value in record.items() if name not in taken} | texts
   patient = next((record[name] for name in PATIENTS if record.get(name)), None)
@@ -195,6 +224,10 @@ def _row(record: Mapping[str, Any], names: Mapping[str, str]) -> dict:
   for name in (*FLAGS, DAYS):
     if isinstance(row.get(name), str):
       row[name] = _parsed_cell(name, row)
+  for name in TRUTHS:
+    if isinstance(row.get(name), str):
+      empty = row[name].strip().lower() in MISSING
+      row[name] = None if empty else _parsed(row[name], name)
   return row
 
 
@@ -205,7 +238,8 @@ def _parsed_cell(name: str, row: Mapping[str, Any]) -> bool | float | None:
     MISSING, False if name in FLAGS else None
   )
   if name in FLAGS:
-    known |= {"true": True, "1": True, "false": False, "0": False}
+    known |= {"true": True, "1": True, "1.0": True}
+    known |= {"false": False, "0": False, "0.0": False}
   if text in known:
     return known[text]
   try:
@@ -217,12 +251,27 @@ def _parsed_cell(name: str, row: Mapping[str, Any]) -> bool | float | None:
   raise ValueError(f"{name} of id {row['id']!r} is {text!r}: {needed} is needed.")
 
 
+def _is_text(value: Any) -> bool:
+  """Whether a value is a text, or the list of one that COCO's files have."""
+  if isinstance(value, list) and len(value) == 1:
+    (value,) = value
+  return isinstance(value, str)
+
+
 def _text(record: Mapping[str, Any], name: str) -> str:
   if " and " in name:  # As ReXrank joins its two sections.
     findings, impression = (_text(record, section) for section in SECTIONS)
+    if not findings and not impression:
+      return ""
     return f"Findings: {findings or None} Impression: {impression or None}"
   value = record[name]
-  text = "" if value is None or value != value else str(value)  # nan is not itself.
+  if name in NAMES["id"] and isinstance(value, int) and not isinstance(value, bool):
+    value = str(value)
+  if value is None or value != value:  # nan is not itself.
+    value = ""
+  if not _is_text(value):
+    raise ValueError(f"{name} must be text, not {type(value).__name__}.")
+  text = value if isinstance(value, str) else value[0]
   # JSON can escape half a surrogate pair, which is no character of any file.
   text = text.encode("utf-8", "replace").decode()
   return "" if text.strip().lower() in MISSING else text
@@ -241,11 +290,17 @@ def oddities(rows: Sequence[Mapping]) -> list[str]:
     kind: [name for name, words, text in texts if odd(words, text)]
     for kind, odd in kinds.items()
   }
-  return [
+  notes = [
     f"NOTE: generated reports {kind}: {len(ids)} of {len(rows)}, first {ids[0]!r}"
     for kind, ids in found.items()
     if ids
   ]
+  alone = sum(not row.get("patient_id") for row in rows)
+  if 0 < alone < len(rows):
+    notes.append(
+      f"NOTE: without a patient_id: {alone} of {len(rows)}; each counts as a patient"
+    )
+  return notes
 
 
 def _joined(
@@ -270,6 +325,8 @@ def _joined(
   told = [
     f"{len(ids)} ids are {where}, first {min(ids)!r}" for where, ids in alone if ids
   ]
+  if not mine & of.keys():
+    raise ValueError(f"{path} and {references} have no id in common.")
   if told and not partial:
     raise ValueError(f"{'; '.join(told)}. --partial scores the others.")
   for line in told:
@@ -278,4 +335,8 @@ def _joined(
 
 
 def _listed(names: Iterable[Any]) -> str:
-  return ", ".join(map(str, names)) or "none"
+  names = [repr(name) if str(name).split() != [name] else name for name in names]
+  shown = ", ".join(names[:LISTED])
+  return (
+    f"{shown} and {len(names) - LISTED} others" if names[LISTED:] else shown or "none"
+  )

@@ -7,6 +7,7 @@ and `truth` (a list of Facts) are the ground truth where it is known; `study_id`
 """
 
 import contextlib
+import errno
 import json
 import os
 from collections import Counter
@@ -15,10 +16,26 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.records import ABSENT, LABELS, PRESENT, UNCERTAIN, UNMENTIONED
+from data_pipelines.records import (
+  ABSENT,
+  CHANGES,
+  LABELS,
+  PRESENT,
+  SEVERITIES,
+  SIDES,
+  UNCERTAIN,
+  UNMENTIONED,
+)
 
 STATES = (PRESENT, ABSENT, UNCERTAIN, UNMENTIONED)
 NEEDED = ("id", "reference", "prediction")
+_WORDS = {
+  "label": LABELS,
+  "side": SIDES,
+  "severity": SEVERITIES,
+  "status": ("present", "absent", "uncertain"),
+  "change": CHANGES,
+}
 
 
 def read(path: str | os.PathLike) -> list[dict]:
@@ -69,17 +86,41 @@ def check(rows: Sequence[Mapping], place: str = "predictions") -> None:
       )
     truth = row.get("truth")
     if truth is not None and not _are_facts(truth):
-      raise ValueError(f"{place}: truth of id {row['id']!r} must be a list of facts.")
+      raise ValueError(
+        f"{place}: truth of id {row['id']!r} must be a list of facts, their words as "
+        "docs/scores.md has them."
+      )
+    if not isinstance(row.get("has_prior"), bool | np.bool_ | None):
+      raise ValueError(f"{place}: has_prior of id {row['id']!r} must be true or false.")
+    if not _is_number(row.get("prior_days")):
+      raise ValueError(f"{place}: prior_days of id {row['id']!r} must be a number.")
 
 
 def _are_labels(labels) -> bool:
-  return np.shape(labels) == (len(LABELS),) and bool(np.isin(labels, STATES).all())
+  whole = lambda value: isinstance(value, int | np.integer)
+  return (
+    isinstance(labels, Sequence | np.ndarray)
+    and len(labels) == len(LABELS)
+    and all(whole(v) and not isinstance(v, bool) and v in STATES for v in labels)
+  )
 
 
 def _are_facts(truth) -> bool:
-  return isinstance(truth, Sequence) and all(
-    isinstance(fact, Mapping) and "label" in fact for fact in truth
-  )
+  return isinstance(truth, Sequence) and all(map(_is_fact, truth))
+
+
+def _is_fact(fact) -> bool:
+  if not isinstance(fact, Mapping) or "label" not in fact:
+    return False
+  if not all(isinstance(value, str) for value in fact.values()):
+    return False
+  return all(fact.get(name, words[0]) in words for name, words in _WORDS.items())
+
+
+def _is_number(days) -> bool:
+  if days is None:
+    return True
+  return isinstance(days, int | float) and abs(days) < 1e9  # Nor is it nan.
 
 
 def patients(rows: Sequence[Mapping]) -> list[str]:
@@ -88,15 +129,25 @@ def patients(rows: Sequence[Mapping]) -> list[str]:
 
 
 def with_prior(rows: Sequence[Mapping]) -> np.ndarray:
-  """Whether each study has a prior (n,); every one where no row says so.
+  """Whether each study has a prior (n,); every one where `tells_priors` is false.
 
   A row says so by `has_prior`, else by a `prior_report`.
   """
-  if not any("has_prior" in row or "prior_report" in row for row in rows):
+  if not tells_priors(rows):
     return np.ones(len(rows), bool)
   return np.array(
     [bool(row.get("has_prior", row.get("prior_report"))) for row in rows], bool
   )
+
+
+def tells_priors(rows: Sequence[Mapping]) -> bool:
+  """Whether any row says if its study has a prior."""
+  return any("has_prior" in row or "prior_report" in row for row in rows)
+
+
+def count_with_prior(rows: Sequence[Mapping]) -> int | None:
+  """How many studies have a prior; None where no row says so."""
+  return int(with_prior(rows).sum()) if tells_priors(rows) else None
 
 
 def write(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
@@ -109,8 +160,13 @@ def write(path: str | os.PathLike, rows: Iterable[Mapping]) -> None:
 
 
 def write_private(path: str | os.PathLike, text: str) -> None:
-  """Writes a file whole or not at all, with mode 0600 whatever the umask."""
-  path = Path(path)
+  """Writes a file whole or not at all, with mode 0600 whatever the umask.
+
+  A link is followed; what is there and no file, such as a device, raises OSError.
+  """
+  named, path = path, Path(os.path.realpath(path))
+  if path.exists() and not path.is_file():
+    raise OSError(errno.EINVAL, "is there already, and is no file", str(named))
   # One name for all attempts: what a killed one leaves, the next one overwrites.
   partial = path.with_name(f".{path.name}.tmp")
   try:

@@ -73,7 +73,7 @@ def score(
   metrics = counts | {
     "n_empty": sum(not text.strip() for text in outputs),
     "n_patients": len(set(options["clusters"])),
-    "n_with_prior": int(predictions.with_prior(rows).sum()),
+    "n_with_prior": predictions.count_with_prior(rows),
     "words": float(np.mean([len(text.split()) for text in outputs])),
     "reference_words": float(np.mean([len(row["reference"].split()) for row in rows])),
     "resampling": {

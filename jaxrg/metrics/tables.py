@@ -55,7 +55,7 @@ def errors(scores: Mapping) -> Table:
   groups = {group: row for group, row in scores.items() if row and "about" in row}
   about = " ".join(f"{words(name)}: {row['about']}." for name, row in groups.items())
   note = (
-    f"{protocol['n']} reports, {protocol['n_with_prior']} with a prior; labeler: "
+    f"{protocol['n']} reports, {_with_prior(protocol['n_with_prior'])}; labeler: "
     f"{protocol['labeler']}; truth: {protocol['truth']}. {about}"
   )
   rows = [
@@ -91,14 +91,20 @@ def causes(scores: Mapping) -> Table:
   return Table("What only the context decides", note, [*columns, "of"], rows)
 
 
+def _with_prior(count: int | None) -> str:
+  if count is None:
+    return "which have a prior is not told, so that all count as having one"
+  return f"{count} with a prior"
+
+
 def _outputs(scores: Mapping[str, Mapping]) -> Table:
   first = next(iter(scores.values()))
   resampling = first["resampling"]
   note = (
-    f"{first['n']} reports of {first['n_patients']} patients, {first['n_with_prior']} "
-    f"with a prior. [95 %]: bootstrap over {resampling['units']} "
-    f"{resampling['unit']}s, {resampling['resamples']} resamples, seed "
-    f"{resampling['seed']}."
+    f"{first['n']} reports of {first['n_patients']} patients, "
+    f"{_with_prior(first['n_with_prior'])}. [95 %]: bootstrap over "
+    f"{resampling['units']} {resampling['unit']}s, {resampling['resamples']} "
+    f"resamples, seed {resampling['seed']}."
   )
   if resampling["unit"] == "report":
     note = note.replace(f" of {first['n_patients']} patients", "")

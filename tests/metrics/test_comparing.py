@@ -43,7 +43,7 @@ def test_values_are_those_of_the_scores():
   for name in ("bleu_1", "bleu_4", "rouge_l", "cider"):
     assert told[name]["first"] == pytest.approx(language[name]["value"])
   micro = alone["labels"]["micro"]["f1"]["value"]
-  assert told["ce_rules_micro_f1"]["first"] == pytest.approx(micro)
+  assert told["labels_micro_f1"]["first"] == pytest.approx(micro)
 
 
 def test_the_same_cannot_be_told_apart():
@@ -55,6 +55,8 @@ def test_the_same_cannot_be_told_apart():
 def test_ids_of_one_side_are_left_out_and_counted():
   told = comparing.compare(RIGHT[3:], ALIKE[:10], resamples=10)
   assert (told["n"], told["left_out"]) == (7, 23)
+  # Of seven patients no interval is told.
+  assert {row["difference"]["p"] for row in told["measures"].values()} == {None}
   text = rendering.render(comparing.table(told, "one", "other"))
   assert "7 reports of both, 23 of one alone left out" in text
 

@@ -200,3 +200,11 @@ def test_counts_are_paired():
   )
   found = intervals.paired(first, second, errors.share(3), resamples=200)
   assert (found.value, found.high) == (-1, -1)
+
+
+def test_a_share_of_nothing_is_none():
+  """A resample that draws none of the few cases is no resample with a share of 0."""
+  counts = np.zeros((40, 3))
+  counts[0] = [2, 0, 0]
+  found = intervals.bootstrap(counts, errors.share(0), resamples=200)
+  assert found == (1, 1, 1)

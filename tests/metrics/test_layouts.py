@@ -118,7 +118,7 @@ def test_large_texts_and_control_characters(tmp_path):
 def test_another_encoding_is_named_and_can_be_given(tmp_path):
   path = tmp_path / "f.csv"
   path.write_bytes(csv_of(OURS, [("a", "é", "x")]).encode("latin-1"))
-  with pytest.raises(ValueError, match="is no utf-8-sig text; name another --encoding"):
+  with pytest.raises(ValueError, match="is no utf-8 text; name another --encoding"):
     layouts.read(path)
   assert texts(layouts.read(path, encoding="latin-1")) == [("a", "é", "x")]
   path.write_text(csv_of(OURS, ROWS), encoding="utf-8-sig")
@@ -136,7 +136,44 @@ def test_another_encoding_is_named_and_can_be_given(tmp_path):
     ("f.csv", "", "no predictions in it"),
     ("f.csv", "id,reference,prediction\na,b,c\na,b,c\n", "1 ids occur twice"),
     ("f.csv", "id,reference,prediction\na,,c\n", "the reference of id 'a' is empty"),
+    ("f.csv", 'id,reference,prediction\na,b,"c\nd,e,f\n', "unexpected end of data"),
+    (
+      "f.csv",
+      "id,reference,prediction,prediction\na,b,c,d\n",
+      "column 'prediction' occurs twice",
+    ),
+    ("f.csv", "id\treference\tprediction\na\tb\tc\n", r"there are 'id\\treference"),
+    ("f.csv", "id,reference,prediction,labels\na,b,c,[1]\n", "must be 14 integers"),
+    ("f.csv", "id,reference,prediction,truth\na,b,c,x\n", "record 1: truth: not JSON"),
     ("f.jsonl", '{"id": 1', "line 1: not JSON"),
+    *(
+      (
+        "f.jsonl",
+        json.dumps({"id": "a", "reference": "b", "prediction": "c"} | odd),
+        message,
+      )
+      for odd, message in [
+        ({"prediction": ["a", "b"]}, "record 1: prediction must be text, not list"),
+        ({"prediction": {"a": "b"}}, "record 1: prediction must be text, not dict"),
+        ({"reference": 5}, "record 1: reference must be text, not int"),
+        ({"id": None}, "record 1: id is empty"),
+        ({"id": [3]}, "record 1: id must be text, not list"),
+        ({"has_prior": ["a"]}, "has_prior of id 'a' must be true or false"),
+        ({"prior_days": [1]}, "prior_days of id 'a' must be a number"),
+        ({"prior_days": 10**400}, "prior_days of id 'a' must be a number"),
+        ({"labels": [True] * 14}, "labels of id 'a' must be 14 integers"),
+        ({"labels": [[1], 2]}, "labels of id 'a' must be 14 integers"),
+        ({"truth": [{"label": "Foo"}]}, "truth of id 'a' must be a list of facts"),
+        (
+          {"truth": [{"label": "Edema", "change": "zz"}]},
+          "truth of id 'a' must be a list of facts",
+        ),
+        (
+          {"truth": [{"label": "Edema", "side": ["left"]}]},
+          "truth of id 'a' must be a list of facts",
+        ),
+      ]
+    ),
     ("f.jsonl", "[1]", "line 1: a JSON object is needed"),
     (
       "f.jsonl",
@@ -145,6 +182,11 @@ def test_another_encoding_is_named_and_can_be_given(tmp_path):
     ),
     ("f.json", "[1, 2]", "a list of JSON objects is needed"),
     ("f.json", "[" * 100_000, "not JSON"),
+    (
+      "f.json",
+      json.dumps(by_study([("a", None, "x")])),
+      "the reference of id 'a' is empty",
+    ),
     ("f.txt", "hello", ".txt is none of csv"),
   ],
 )
@@ -172,6 +214,52 @@ def test_what_is_odd_of_reports_is_counted(tmp_path):
     "NOTE: generated reports with control characters: 1 of 6, first '3'",
   ]
   assert layouts.oddities(rows[-1:]) == []
+
+
+def test_patients_that_are_not_told_are_counted(tmp_path):
+  path = tmp_path / "patients.jsonl"
+  rows = [{"id": i, "reference": "b", "prediction": "a b"} for i in range(3)]
+  rows[1]["patient_id"] = "p"
+  path.write_text("\n".join(map(json.dumps, rows)))
+  assert layouts.oddities(layouts.read(path).rows) == [
+    "NOTE: without a patient_id: 2 of 3; each counts as a patient"
+  ]
+
+
+def test_texts_by_id_as_coco_has_them(tmp_path):
+  mine, theirs = tmp_path / "mine.json", tmp_path / "theirs.json"
+  mine.write_text(json.dumps({"a": ["Clear lungs."], "b": ["An effusion."]}))
+  theirs.write_text(json.dumps({"b": "Effusion.", "a": "Clear."}))
+  read = layouts.read(mine, theirs)
+  assert texts(read) == [
+    ("a", "Clear.", "Clear lungs."),
+    ("b", "Effusion.", "An effusion."),
+  ]
+
+
+def test_what_a_table_holds_of_the_truth_is_json(tmp_path):
+  path = tmp_path / "f.csv"
+  labels = "[" + ", ".join(["-2"] * 14) + "]"
+  path.write_text(
+    csv_of(
+      (*OURS, "labels", "truth"),
+      [("a", "b", "c", labels, ""), ("d", "e", "f", "", "[]")],
+    )
+  )
+  first, second = layouts.read(path).rows
+  assert (first["labels"], first["truth"]) == ([-2] * 14, None)
+  assert (second["labels"], second["truth"]) == (None, [])
+
+
+def test_an_empty_reference_is_that_of_the_file_that_has_it(tmp_path):
+  mine, theirs = tmp_path / "mine.csv", tmp_path / "theirs.csv"
+  mine.write_text("id,prediction\na,b\n")
+  theirs.write_text("id,reference\na,\n")
+  with pytest.raises(ValueError, match=r"theirs\.csv: 1 references are empty"):
+    layouts.read(mine, theirs)
+  theirs.write_text("id,reference\nz,b\n")
+  with pytest.raises(ValueError, match="have no id in common"):
+    layouts.read(mine, theirs, partial=True)
 
 
 def test_half_a_surrogate_pair_is_no_character(tmp_path):

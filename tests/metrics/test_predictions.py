@@ -98,3 +98,14 @@ def test_who_has_a_prior():
 def test_a_study_without_a_patient_is_its_own():
   rows = [{"id": "a", "patient_id": 7}, {"id": "b", "patient_id": ""}, {"id": "c"}]
   assert predictions.patients(rows) == ["7", "b", "c"]
+
+
+def test_a_link_is_followed_and_what_is_no_file_is_left_alone(tmp_path):
+  (tmp_path / "link").symlink_to(tmp_path / "target")
+  predictions.write_private(tmp_path / "link", "text")
+  assert (tmp_path / "link").is_symlink()
+  assert (tmp_path / "target").read_text() == "text"
+  os.mkfifo(tmp_path / "pipe")
+  with pytest.raises(OSError, match="is there already, and is no file"):
+    predictions.write_private(tmp_path / "pipe", "text")
+  assert not (tmp_path / "pipe").is_file()

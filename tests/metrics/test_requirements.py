@@ -23,6 +23,8 @@ METRICS = {
     ("raw.bleu_4=.1", "language.raw.bleu_4", True),
     ("labels.micro.f1=0.6", "labels.micro.f1", False),
     ("n=4", "n", True),
+    ("n<=4", "n", True),
+    ("labels.micro.f1<=.4", "labels.micro.f1", False),
   ],
 )
 def test_names_mean_one_score(asked, path, met):
@@ -34,8 +36,11 @@ def test_names_mean_one_score(asked, path, met):
 @pytest.mark.parametrize(
   ("asked", "message"),
   [
-    ("bleu_4", "NAME=NUMBER is needed"),
-    ("bleu_4=high", "NAME=NUMBER is needed"),
+    ("bleu_4", "NAME=NUMBER or NAME<=NUMBER is needed"),
+    ("bleu_4=high", "NAME=NUMBER or NAME<=NUMBER is needed"),
+    ("bleu_4=nan", "NAME=NUMBER or NAME<=NUMBER is needed"),
+    ("bleu_4<=inf", "NAME=NUMBER or NAME<=NUMBER is needed"),
+    ("=.1", "NAME=NUMBER or NAME<=NUMBER is needed"),
     ("bleu_5=.1", "bleu_5 is none of metrics.json"),
     ("f1=.1", r"f1 means 2 scores: labels\.micro\.f1, labels\.macro\.f1"),
     ("low=.1", "low is none"),
