@@ -9,7 +9,8 @@ Writes predictions.jsonl, metrics.json and report.html, by default to the folder
 from absl import app, flags
 from etils import epath
 
-from jaxrg import cli, evaluation
+from data_pipelines import cli
+from jaxrg import evaluation
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The export to evaluate.")
 _SPLIT = flags.DEFINE_string("split", "test", "The split to decode.")

@@ -12,7 +12,7 @@ from absl import app, flags
 from etils import epath
 from ml_collections import config_flags
 
-from jaxrg import cli
+from data_pipelines import cli
 from jaxrg.experiments import eir, eir_reports, priorrg
 
 _CONFIG = config_flags.DEFINE_config_file(

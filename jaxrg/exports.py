@@ -12,8 +12,8 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from data_pipelines import familiarity, loader, records
-from jaxrg import checkpoint, cli, files, inputs, models, objectives, sharding
+from data_pipelines import cli, familiarity, files, loader, records
+from jaxrg import checkpoint, inputs, models, objectives, sharding
 from jaxrg.tokenizers import Tokenizer
 
 FILMS = 1000  # Enough for the familiarity of a data set.

@@ -11,8 +11,8 @@ import sys
 
 from absl import app, flags
 
-from data_pipelines import familiarity
-from jaxrg import cli, reporting
+from data_pipelines import cli, familiarity
+from jaxrg import reporting
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The export of a run.")
 _PRIOR = flags.DEFINE_string("prior", None, "The latest earlier film, if there is one.")

@@ -8,11 +8,11 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
+from data_pipelines import files
 from jaxrg import (
   checkpoint,
   embedding,
   exports,
-  files,
   neighbours,
   retrieval,
   retriever,

@@ -15,7 +15,7 @@ import tensorboardX
 from etils import epath
 from tqdm import tqdm
 
-from jaxrg import files
+from data_pipelines import files
 
 
 class MetricsLog:

@@ -11,7 +11,8 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from jaxrg import cli, runs
+from data_pipelines import cli
+from jaxrg import runs
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The recipe, and after a colon its variant.", lock_config=True

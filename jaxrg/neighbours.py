@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
-from jaxrg import files
+from data_pipelines import files
 
 CORPUS = "train"
 ENCODER = ("vision", "head")  # What of a model makes embeddings.

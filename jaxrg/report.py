@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_pipelines import findings
+from data_pipelines import cli, findings
 from data_pipelines.records import LABELS
-from jaxrg import charts, cli
+from jaxrg import charts
 from jaxrg.metrics import agreement, clinical, predictions, rendering, tables
 
 LEGEND = "Labels and changes: + claimed only, \N{MINUS SIGN} true only."

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from data_pipelines import familiarity, images, records
+from data_pipelines import cli, familiarity, images, records
 from data_pipelines.films import ABSENT
 from data_pipelines.loader import Record
-from jaxrg import cli, embedding, exports, inference, inputs, retriever
+from jaxrg import embedding, exports, inference, inputs, retriever
 from jaxrg.evidence import Evidence
 
 NOT_COMPARED = (

@@ -10,7 +10,8 @@ embedding of the export's image encoder, whose checksum the file carries.
 from absl import app, flags
 from etils import epath
 
-from jaxrg import cli, indexing, neighbours
+from data_pipelines import cli
+from jaxrg import indexing, neighbours
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The export of a first stage.")
 _OUT = flags.DEFINE_string("out", None, "The npz to write.")

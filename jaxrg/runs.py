@@ -8,13 +8,12 @@ import jax
 import ml_collections
 from etils import epath
 
-from data_pipelines import datasets, history, loader
+from data_pipelines import datasets, files, history, loader
 from jaxrg import (
   checkpoint,
   checks,
   evaluation,
   exports,
-  files,
   indexing,
   inputs,
   neighbours,

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
-from jaxrg import cli, worker
+from data_pipelines import cli
+from jaxrg import worker
 from jaxrg.metrics import (
   averages,
   clinical,

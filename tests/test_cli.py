@@ -7,7 +7,8 @@ import pytest
 
 
 def end_of(statement, *arguments, root):
-  program = f"from jaxrg import cli\ndef main(argv):\n  {statement}\ncli.run(main)\n"
+  head = "from data_pipelines import cli\ndef main(argv):"
+  program = f"{head}\n  {statement}\ncli.run(main)\n"
   command = [sys.executable, "-c", program, *arguments]
   run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
   return run.returncode, run.stderr

@@ -10,8 +10,8 @@ import pytest
 from etils import epath
 
 import micro
-from data_pipelines import datasets, loader
-from jaxrg import cli, exports, inputs
+from data_pipelines import cli, datasets, loader
+from jaxrg import exports, inputs
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxrg import files
+from data_pipelines import files
 
 
 def test_a_file_is_replaced(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import micro
-from data_pipelines import datasets
-from jaxrg import cli, reporting
+from data_pipelines import cli, datasets
+from jaxrg import reporting
 
 
 @pytest.fixture(scope="module")

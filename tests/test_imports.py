@@ -67,7 +67,6 @@ def test_there_is_something_to_read():
     ("orbax", "jaxrg.checkpoint"),
     ("transformers", "jaxrg.tokenizers"),
     ("grain", "data_pipelines.loader"),
-    ("tensorflow_datasets", "data_pipelines.thorax.builder"),
     ("pydicom", "data_pipelines.dicom"),
     ("jraph", "jaxrg.models.graph"),
     ("safetensors", "jaxrg.weight_files"),
@@ -78,6 +77,12 @@ def test_there_is_something_to_read():
 )
 def test_each_outside_framework_has_one_importer(framework, importer):
   assert importers(framework) <= {importer}
+
+
+def test_only_builders_know_how_data_sets_are_written():
+  builders = {f"data_pipelines.{n}" for n in ("building", "thorax.builder", "prepared")}
+  assert importers("tensorflow_datasets") <= builders
+  assert importers("array_record") <= {"data_pipelines.film_store"}
 
 
 def test_all_kinds_of_tokenizer_are_of_one_framework():
@@ -198,7 +203,7 @@ def test_nobody_imports_a_verb():
   verbs = importers("absl.app") | {
     n for n in FILES if "app.run(" in FILES[n].read_text()
   }
-  for verb in verbs - {"jaxrg.cli"}:
+  for verb in verbs - {"data_pipelines.cli"}:
     assert not [n for n in FILES if verb in IMPORTS[n]], verb
 
 

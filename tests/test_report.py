@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines import cli
 from data_pipelines.records import Fact
-from jaxrg import attention, cli, report
+from jaxrg import attention, report
 from jaxrg.metrics import scoring
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -2,20 +2,14 @@
 
 import contextlib
 import dataclasses
-import fcntl
-import io
 import os
-import shutil
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
-from data_pipelines import records
+from data_pipelines import building
 from data_pipelines.thorax import examples
 
 RETRIEVAL_CLASSES = (  # CheXpert's competition classes.
@@ -84,13 +78,6 @@ _CONFIGS = (
 )
 
 
-def _cores() -> int:
-  """The cores that this process may use, where the system tells."""
-  if hasattr(os, "sched_getaffinity"):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
 class Thorax(tfds.core.GeneratorBasedBuilder):
   """Chest radiographs composed from the layers of one CT, with reports and truth."""
 
@@ -101,28 +88,17 @@ class Thorax(tfds.core.GeneratorBasedBuilder):
 
   def __init__(self, *, num_workers: int | None = None, **kwargs):
     """`num_workers` processes compose, by default one a core; it changes no byte."""
-    self._num_workers = num_workers or _cores()
+    self._num_workers = num_workers or building.cores()
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
     size = self.builder_config.size
-    special = {
-      # zlib reads three times as fast as PNG, for 14 against 8 kB an image of 128 px.
-      "image": tfds.features.Tensor(
-        shape=(size, size, 1), dtype=np.uint8, encoding="zlib"
-      ),
-      "labels": tfds.features.Tensor(shape=(len(records.LABELS),), dtype=np.int8),
-    }
-    plain = lambda dtype: tfds.features.Text() if dtype is str else dtype
+    # zlib reads three times as fast as PNG, for 14 against 8 kB an image of 128 px.
+    image = tfds.features.Tensor(shape=(size, size, 1), dtype=np.uint8, encoding="zlib")
     return tfds.core.DatasetInfo(
       builder=self,
       description=self.builder_config.description,
-      features=tfds.features.FeaturesDict(
-        {
-          name: special.get(name, plain(dtype))
-          for name, (dtype, _) in records.FIELDS.items()
-        }
-      ),
+      features=building.features(image=image),
       # `prior` counts records, so they must stay in order.
       disable_shuffling=True,
     )
@@ -139,72 +115,13 @@ class Thorax(tfds.core.GeneratorBasedBuilder):
     made = examples.generate(jobs, self._num_workers)
     with contextlib.closing(made):
       name = f"thorax/{self.builder_config.name} {split}"
-      for patient in _progress(made, len(jobs), name):
+      for patient in building.progress(made, len(jobs), name, "patient"):
         first = count
         for record in patient:
           if record["prior"] >= 0:
             record["prior"] += first
           yield count, record
           count += 1
-
-
-def _progress(iterable, total: int, name: str):
-  """A bar on a terminal; elsewhere a line now and then."""
-  if sys.stderr.isatty():
-    yield from tqdm(iterable, name, total, unit="patient", leave=False)
-    return
-  for i, item in enumerate(iterable):
-    yield item
-    if (i + 1) % 250 == 0 or i + 1 == total:
-      print(f"{name}: {i + 1} of {total} patients", file=sys.stderr, flush=True)
-
-
-def _is_built(builder: Thorax) -> bool:
-  """tfds renames a folder to its name when all is in it; its own check is loud."""
-  return (builder.data_path / "dataset_info.json").exists()
-
-
-@contextlib.contextmanager
-def _quiet():
-  """Without the bars and the banner of tfds, which speak of downloads."""
-  tfds.disable_progress_bar()
-  try:
-    with contextlib.redirect_stdout(io.StringIO()):
-      yield
-  finally:
-    tfds.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _reproducible():
-  """The fields of a record in one order, which protobuf draws anew in every process."""
-  serializer = tfds.core.example_serializer.ExampleSerializer
-  original = serializer.serialize_example
-  serializer.serialize_example = lambda self, example: self.get_tf_example(
-    example
-  ).SerializeToString(deterministic=True)
-  try:
-    yield
-  finally:
-    serializer.serialize_example = original
-
-
-@contextlib.contextmanager
-def _alone(folder: os.PathLike):
-  """One builder at a time; whatever a killed one left behind is removed.
-
-  A bucket knows no locks: there, builders that race each do the work.
-  """
-  if "://" in str(folder):
-    yield
-    return
-  folder = Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / ".lock").open("w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)  # The kernel frees it, even after kill -9.
-    for leftover in folder.glob("incomplete.*"):
-      shutil.rmtree(leftover, ignore_errors=True)
-    yield
 
 
 def load(
@@ -225,20 +142,7 @@ def load(
     splits = ", ".join(names[config_name].patients)
     raise ValueError(f"thorax/{config_name} has no split {split!r}: one of {splits}")
   builder = Thorax(config=config_name, data_dir=data_dir, num_workers=num_workers)
-  if not _is_built(builder):
-    prepare(builder)
+  if not building.is_built(builder):
+    building.prepare(builder)
     builder = Thorax(config=config_name, data_dir=data_dir)  # Reads what is there.
   return builder.as_data_source(split=split)
-
-
-def prepare(builder: Thorax) -> None:
-  """Builds the set, unless another process has done so in the meantime."""
-  with _alone(builder.data_path.parent), _quiet(), _reproducible():
-    if _is_built(builder):
-      return
-    try:
-      builder.download_and_prepare(file_format=tfds.core.FileFormat.ARRAY_RECORD)
-    except RuntimeError as error:
-      if "write() failed" not in str(error):
-        raise
-      raise OSError(str(error)) from error  # ArrayRecord, of a full disk.

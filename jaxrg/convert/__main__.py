@@ -22,7 +22,8 @@ import pathlib
 from absl import app, flags
 from ml_collections import config_flags
 
-from jaxrg import cli, conversion
+from data_pipelines import cli
+from jaxrg import conversion
 from jaxrg.convert import authors
 
 FILES = (".safetensors", ".npz")

@@ -12,10 +12,10 @@ import numpy as np
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 
-from data_pipelines import datasets, loader
+from data_pipelines import datasets, files, loader
 from data_pipelines.films import Films as OneByOne
 from data_pipelines.records import PRESENT
-from jaxrg import checkpoint, files, inference, models, sharding
+from jaxrg import checkpoint, inference, models, sharding
 
 # What an encoder has that was trained; a stage may export more.
 VARIABLES = ("params", "batch_stats")

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxrg import files
+from data_pipelines import files
 from jaxrg.experiments import picture
 from jaxrg.metrics import predictions, rendering
 

@@ -4,8 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_pipelines import findings, loader
-from jaxrg import cli
+from data_pipelines import cli, findings, loader
 from jaxrg.experiments.scores import Rows
 from jaxrg.metrics import agreement, clinical
 from jaxrg.report import LEGEND, Album

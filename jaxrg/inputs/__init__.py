@@ -6,9 +6,9 @@ from typing import Any
 import jax
 from etils import epath
 
-from data_pipelines import datasets, history
+from data_pipelines import datasets, files, history
 from data_pipelines.loader import Examples
-from jaxrg import files, sharding, tokenizers
+from jaxrg import sharding, tokenizers
 from jaxrg.inputs import eir, priorrg
 
 # What the stages of a paper may be; all but retrieval train something.

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from data_pipelines import datasets, loader
+from data_pipelines import cli, datasets, loader
 from data_pipelines.records import LABELS
-from jaxrg import cli, writer
+from jaxrg import writer
 from jaxrg.experiments import page
 
 NASTY = '<script>alert(1)</script> & <img src="http://example.org/x"> effusion.'

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_pipelines import findings, records
+from data_pipelines import building, findings, records
 from data_pipelines.thorax import builder, examples, patients
 
 SPLITS = ("train", "validation", "test")
@@ -133,7 +133,7 @@ def test_same_bytes_for_any_number_of_workers(tmp_path):
     data_dir = tmp_path / str(workers)
     config = small_config("workers")
     made = builder.Thorax(config=config, data_dir=data_dir, num_workers=workers)
-    builder.prepare(made)
+    building.prepare(made)
     paths = sorted(pathlib.Path(made.data_dir).glob("*.array_record*"))
     files.append({path.name: path.read_bytes() for path in paths})
   assert len(files[0]) == 2
@@ -172,11 +172,12 @@ def test_unknown_set_and_split_are_named():
 
 
 _BUILD = """
+from data_pipelines import building
 from data_pipelines.thorax import builder
 config = builder.ThoraxConfig(
   name="killed", size=64, first_patient=0, patients={"train": 60}
 )
-builder.prepare(builder.Thorax(config=config, data_dir=%r, num_workers=2))
+building.prepare(builder.Thorax(config=config, data_dir=%r, num_workers=2))
 """
 
 
@@ -210,7 +211,7 @@ def test_a_killed_build_leaves_nothing_in_the_way(tmp_path):
 
   config = small_config("killed", patients={"train": 3})
   made = builder.Thorax(config=config, data_dir=tmp_path, num_workers=1)
-  builder.prepare(made)
+  building.prepare(made)
   assert [path.name for path in folder.iterdir() if path.is_dir()] == [
     str(made.version)
   ]
