@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,30 @@ def features(**special: Any) -> tfds.features.FeaturesDict:
   return tfds.features.FeaturesDict(fields | {"labels": labels} | special)
 
 
-def progress(iterable: Iterable, total: int, name: str, unit: str) -> Iterator:
-  """A bar on a terminal; elsewhere a line now and then, with rate and time left."""
-  if sys.stderr.isatty():
-    yield from tqdm(iterable, name, total, unit=unit, leave=False)
-    return
-  every = max(1, total // LINES)
-  start = time.monotonic()
-  for done, item in enumerate(iterable, 1):
-    yield item
-    if done % every == 0 or done == total:
-      rate = done / max(time.monotonic() - start, 1e-9)
-      left = tqdm.format_interval((total - done) / rate)
-      line = f"{name}: {done} of {total} {unit}s, {rate:.3g}/s, {left} left"
-      print(line, file=sys.stderr, flush=True)
+def progress(
+  iterable: Iterable,
+  total: int,
+  name: str,
+  unit: str,
+  weigh: Callable[[Any], int] = lambda item: 1,
+) -> Iterator:
+  """The items, with a bar on a terminal; elsewhere a line now and then.
+
+  Both tell the rate and the time left, in units; `weigh` says how many an item is.
+  """
+  is_terminal = sys.stderr.isatty()
+  bar = tqdm(desc=name, total=total, unit=unit, leave=False, disable=not is_terminal)
+  start, done, told = time.monotonic(), 0, 0
+  with bar:
+    for item in iterable:
+      yield item
+      done += weigh(item)
+      bar.update(weigh(item))
+      if not is_terminal and (done >= told + total / LINES or done == total):
+        told, rate = done, done / max(time.monotonic() - start, 1e-9)
+        left = tqdm.format_interval((total - done) / rate)
+        line = f"{name}: {done} of {total} {unit}s, {rate:.3g}/s, {left} left"
+        print(line, file=sys.stderr, flush=True)
 
 
 def is_built(builder: tfds.core.DatasetBuilder) -> bool:

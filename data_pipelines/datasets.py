@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipelines import photographs
+from data_pipelines import photographs, prepared
 from data_pipelines.thorax import builder as thorax
 
-NAMES = ("thorax", "photographs")
+NAMES = ("thorax", "photographs", *prepared.NAMES)
 
 
 def load(name: str, split: str, data_dir: str | None = None) -> Sequence[Any]:
-  """A split of `name` ("thorax/tiny"), built on first use.
+  """A split of `name`: "thorax/tiny" is built on first use, "iu_xray/ours_256" is not.
 
   Raises ValueError for an unknown name, and says which there are.
   """
@@ -20,5 +20,7 @@ def load(name: str, split: str, data_dir: str | None = None) -> Sequence[Any]:
       return thorax.load(variant or "default", split, data_dir)
     case "photographs":
       return photographs.Crops(split)
+    case name if name in prepared.NAMES:
+      return prepared.load(name, variant, split, data_dir)
     case _:
       raise ValueError(f"Unknown data set {name!r}; known: {', '.join(NAMES)}.")

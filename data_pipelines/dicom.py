@@ -16,6 +16,7 @@ from data_pipelines import records
 
 HEAD_BYTES = 132  # A preamble of 128 bytes, then "DICM".
 MAX_PIXELS = 2**27
+WINDOWS = ("display", "mimic_jpg")
 EXTRA = "pip install 'jaxrg[dicom]'"
 
 
@@ -28,14 +29,18 @@ class DicomError(ValueError):
   """What is wrong with a file, in our own words."""
 
 
-def read(path: str) -> np.ndarray:
+def read(path: str, window: str = "display") -> np.ndarray:
   """The one frame of a DICOM file: uint8, (height, width), dense tissue bright.
 
-  Rescale, then the VOI look-up table or the first window (PS3.3 C.11.2), then the
-  range that remains, from least to greatest, onto 0..255; without either table or
-  window that is the full range. MONOCHROME1 is inverted, padding is black.
-  Raises ValueError, one line, without any value of an element.
+  By the window "display": rescale, then the VOI look-up table or the first window
+  (PS3.3 C.11.2), then the range that remains, from least to greatest, onto 0..255;
+  without either table or window that is the full range. MONOCHROME1 is inverted,
+  padding is black. By "mimic_jpg", what is recalled of how MIMIC-CXR-JPG was made: the
+  stored range, from least to greatest, onto 0..255, MONOCHROME1 inverted, then the
+  histogram equalised. Raises ValueError, one line, without any value of an element.
   """
+  if window not in WINDOWS:
+    raise ValueError(f"Unknown DICOM window {window!r}; known: {', '.join(WINDOWS)}.")
   with _discretion(path):
     dataset = _load(path)
     if "PixelData" not in dataset:
@@ -48,6 +53,8 @@ def read(path: str) -> np.ndarray:
       raise DicomError(f"{path}: is too large to be a radiograph")
     pixels = _decode(path, dataset)
     if dataset.PhotometricInterpretation.startswith("MONOCHROME"):
+      if window == "mimic_jpg":
+        return equalised(_scaled(pixels, dataset))
       return _displayed(pixels, dataset)
     return _luma(pixels, dataset)
 
@@ -97,11 +104,28 @@ def _displayed(stored: np.ndarray, dataset) -> np.ndarray:
 
   levels = apply_voi_lut(apply_modality_lut(stored, dataset), dataset)
   real = ~_padding(stored, dataset)
-  low, high = (levels[real].min(), levels[real].max()) if real.any() else (0, 0)
+  return np.where(real, _scaled(levels, dataset, real), 0)
+
+
+def _scaled(levels: np.ndarray, dataset, real: np.ndarray | None = None) -> np.ndarray:
+  """Levels from the least to the greatest of the `real` ones onto 0..255, bright up."""
+  some = levels if real is None else levels[real]
+  low, high = (some.min(), some.max()) if some.size else (0, 0)
   scaled = (levels.astype(np.float64) - low) / max(float(high) - float(low), 1e-9)
   if dataset.PhotometricInterpretation == "MONOCHROME1":
     scaled = 1 - scaled
-  return np.where(real, np.clip(scaled, 0, 1) * 255 + 0.5, 0).astype(np.uint8)
+  return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def equalised(image: np.ndarray) -> np.ndarray:
+  """Greys, uint8, as even over 0..255 as whole levels can be, in the same order."""
+  counts = np.bincount(image.ravel(), minlength=256)
+  below = np.cumsum(counts)
+  first = counts[image.min()]
+  if below[-1] == first:  # Of one grey.
+    return image
+  table = (below - first) / (below[-1] - first) * 255
+  return np.rint(np.clip(table, 0, 255)).astype(np.uint8)[image]
 
 
 def _padding(stored: np.ndarray, dataset) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines import loader
-from data_pipelines.loader import Edit, Encode, Examples, Record, parse
+from data_pipelines.loader import Edit, Encode, Examples, Record, parse, parse_text
 
 ABSENT = -1  # The view of a film that is not there.
 
@@ -111,7 +111,7 @@ def studies(source: Sequence[Record]) -> dict[str | int, list[int]]:
   found = collections.defaultdict(list)
   for index in range(len(source)):
     try:
-      study = parse(source, index)["study_id"]
+      study = parse_text(source, index)["study_id"]
     except ValueError:
       study = index
     found[study].append(index)

@@ -18,15 +18,19 @@ PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 MAX_ASPECT = 16  # Beyond it, the resized longer side would not fit in memory.
 
 
-def read(path: str | os.PathLike) -> np.ndarray:
+def read(path: str | os.PathLike, dicom_window: str = "display") -> np.ndarray:
   """The picture in a PNG, JPEG or DICOM file: uint8, (height, width).
 
   The kind is told by content. Colour becomes PIL's luma, transparency is dropped and
-  EXIF orientation is honoured. Raises OSError where the file cannot be read
-  and ValueError where it holds no usable picture; both name the file in one line.
+  EXIF orientation is honoured; `dicom_window` is as `dicom.read` takes it. Raises
+  OSError where the file cannot be read and ValueError where it holds no usable picture;
+  both name the file in one line.
   """
   path = os.fspath(path)
-  image = dicom.read(path) if dicom.is_dicom(_head(path)) else _read_raster(path)
+  if dicom.is_dicom(_head(path)):
+    image = dicom.read(path, dicom_window)
+  else:
+    image = _read_raster(path)
   height, width = image.shape
   if max(height, width) > MAX_ASPECT * min(height, width):
     raise ValueError(f"{path}: {width} x {height} px is too narrow for a radiograph")

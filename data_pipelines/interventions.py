@@ -86,7 +86,8 @@ def prior_of_another_view(meta: Meta) -> Intervention:
     films = []
     if record["prior"] >= 0:
       prior = meta[int(record["prior"])]
-      study = studies[prior["patient_id"]][prior["study_id"]]
+      # A prior that is nobody's example stands alone.
+      study = studies.get(prior["patient_id"], {}).get(prior["study_id"], ())
       wanted = ACROSS.get(prior["view"], ())
       films = [film for film in study if meta[film]["view"] in wanted]
     changes.append(_prior(meta, i, films[0]) if films else {})
@@ -102,7 +103,7 @@ def oldest_prior(meta: Meta) -> Intervention:
   for i, record in enumerate(meta):
     films, time = [], lambda study: meta[study[0]]["study_time"]
     others = studies[record["patient_id"]].values()
-    earlier = [study for study in others if time(study) < record["study_time"]]
+    earlier = [s for s in others if "" < time(s) < record["study_time"]]
     if record["prior"] >= 0 and len(earlier) >= 2:
       oldest = min(earlier, key=time)
       choices = ((record["view"],), FRONTAL)

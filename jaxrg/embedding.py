@@ -170,7 +170,7 @@ def embed_split(
   source, films, indices = _films(export, split, data_name, data_dir)
   owners = [
     (record["study_id"], record["patient_id"])
-    for record in (loader.parse(source, index) for index in indices)
+    for record in (loader.parse_text(source, index) for index in indices)
   ]
   embed = make_embed(export.model, export.config.retrieve.vectors)
   variables = {**export.variables, **added}

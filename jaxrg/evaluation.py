@@ -2,10 +2,11 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from data_pipelines import datasets, findings, interventions, loader, records
@@ -65,7 +66,7 @@ def evaluate(
   out.mkdir(parents=True, exist_ok=True)
   predictions.write(out / "predictions.jsonl", rows)
   train = datasets.load(config.data.name, "train", data_dir or config.data.data_dir)
-  seen = list(loader.parse_all(train, skip_damaged=config.data.skip_damaged))
+  seen, library = _read(loader.parse_all(train, skip_damaged=config.data.skip_damaged))
   truncation = _truncation(config, system.export.tokenizer)
   score = functools.partial(
     scoring.score,
@@ -76,7 +77,7 @@ def evaluate(
     "metrics": score(rows),
     "baselines": {
       name: score(baselines.with_reports(rows, texts))
-      for name, texts in _answers(system, seen).items()
+      for name, texts in _answers(system, seen, library).items()
     },
     "priors": _prior_effect(runs, seen) if len(runs) > 1 else None,
   }
@@ -108,11 +109,29 @@ def _topics(
   }
 
 
+def _read(training: Iterable[Mapping[str, Any]]) -> tuple[list[dict], np.ndarray]:
+  """The training records without images, and thumbnails of these; one image at a time.
+
+  At a paper's size the films do not fit in memory.
+  """
+  seen = []
+
+  def films() -> Iterator[np.ndarray]:
+    for record in training:
+      seen.append({name: part for name, part in record.items() if name != "image"})
+      yield record["image"]
+
+  library = baselines.thumbnails(films())
+  return seen, library
+
+
 def _answers(
-  system: writer.Writer, seen: Sequence[Mapping[str, Any]]
+  system: writer.Writer, seen: Sequence[Mapping[str, Any]], library: np.ndarray
 ) -> dict[str, list[str]]:
-  """What the baselines say of each study that is written of, by name."""
-  library = baselines.thumbnails(record["image"] for record in seen)
+  """What the baselines say of each study that is written of, by name.
+
+  `library` are the thumbnails of what was `seen` in training.
+  """
   queries = baselines.thumbnails(
     loader.parse(system.source, at)["image"] for at in system.places
   )

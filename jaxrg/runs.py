@@ -275,7 +275,7 @@ def make_tokenizer(
   folder = workdir / "tokenizer"
   if (folder / "tokenizer.json").exists():
     return Tokenizer.load(folder)
-  seen = loader.parse_all(source, skip_damaged=config.data.skip_damaged)
+  seen = loader.parse_texts(source, skip_damaged=config.data.skip_damaged)
   texts = [record[part] for record in seen for part in TEXTS]
   size = config.tokenizer.vocab_size
   if config.tokenizer.name == "trained":

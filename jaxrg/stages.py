@@ -139,7 +139,7 @@ def _is_grouped(recipe: ml_collections.ConfigDict) -> bool:
 
 
 def _study_ids(source: Sequence[Any], indices: np.ndarray) -> list[str]:
-  return [loader.parse(source, int(i))["study_id"] for i in indices]
+  return [loader.parse_text(source, int(i))["study_id"] for i in indices]
 
 
 def _readable(studies: loader.Examples, skip_damaged: bool) -> np.ndarray:

@@ -36,11 +36,11 @@ def make_validate(stage: Stage, mesh: Mesh) -> Validate:
     loss = _make_loss(stage, studies, mesh)
     return lambda state: (scores := loss(state)) | {"score": -scores["loss"]}
   if stage.recipe.objective == "contrastive":
-    reports = [loader.parse(source, i)["findings"] for i in range(len(source))]
+    reports = [loader.parse_text(source, i)["findings"] for i in range(len(source))]
     return _make_contrast(stage, studies, reports, mesh)
   loss = _make_loss(stage, studies, mesh)
   chosen = loader.spread(len(source), stage.recipe.validation_studies)
-  records = [loader.parse(source, i) for i in chosen]
+  records = [loader.parse_text(source, i) for i in chosen]
   write = _make_write(stage, studies, chosen, records, mesh)
 
   def validate(state: TrainState) -> dict[str, float]:

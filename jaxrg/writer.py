@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -44,7 +44,7 @@ class Writer:
     self.source = datasets.load(
       data_name or config.data.name, split, data_dir or config.data.data_dir
     )
-    self.meta = read_meta(self.source)
+    self.meta = Meta(self.source)
     tokenizer = self.export.tokenizer
     self._read = inputs.to_report_on(config, tokenizer, epath.Path(directory))
     self._examples = self._read(self.source)
@@ -145,15 +145,35 @@ class Writer:
       yield
 
 
-def read_meta(source) -> list[loader.Record]:
-  """The parsed records of a split, without their images."""
-  parsed = (loader.parse(source, i) for i in range(len(source)))
-  return [{k: v for k, v in record.items() if k != "image"} for record in parsed]
+class Meta(Sequence):
+  """The parsed records of a split without their images.
+
+  A prior that is no example of the split is read when it is asked for.
+  """
+
+  def __init__(self, source: Sequence[Any]):
+    self._source = source
+    self._records = [loader.parse_text(source, i) for i in range(len(source))]
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> loader.Record:
+    if index < len(self._records):
+      return self._records[index]
+    return loader.parse_text(self._source, index)
+
+  def __iter__(self) -> Iterator[loader.Record]:
+    return iter(self._records)
 
 
-def _days(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> int:
-  times = [datetime.datetime.fromisoformat(r["study_time"]) for r in (earlier, later)]
-  return (times[1] - times[0]).days
+def _days(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> int | None:
+  """How many whole days lie between; None where a date is not known."""
+  times = [record["study_time"] for record in (earlier, later)]
+  if not all(times):
+    return None
+  before, after = map(datetime.datetime.fromisoformat, times)
+  return (after - before).days
 
 
 def row(

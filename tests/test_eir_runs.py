@@ -130,7 +130,7 @@ def test_neighbours_are_of_training_and_other_patients(whole):
   patients = {
     record["study_id"]: record["patient_id"]
     for split in indexing.SPLITS
-    for record in writer.read_meta(datasets.load("thorax/tiny", split))
+    for record in writer.Meta(datasets.load("thorax/tiny", split))
   }
   for split in found.splits.values():
     for study in split.study_ids:
@@ -162,7 +162,7 @@ def test_an_evaluation_of_the_export_is_the_same(whole, few, tmp_path):
 def test_each_study_is_reported_on_once(whole):
   rows = predictions.read(whole / "eval/predictions.jsonl")
   test = datasets.load("thorax/tiny", "test")
-  studies = {record["study_id"]: record for record in writer.read_meta(test)}
+  studies = {record["study_id"]: record for record in writer.Meta(test)}
   assert len({row["study_id"] for row in rows}) == len(rows) > 4
   for row in rows:
     assert row["reference"] == studies[row["study_id"]]["findings"]

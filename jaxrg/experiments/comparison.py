@@ -23,7 +23,7 @@ from jaxrg.experiments.picture import Panel, Point
 from jaxrg.experiments.scores import PROTOCOL, TITLES, WORDS, Rows, scores
 from jaxrg.metrics import intervals, predictions
 from jaxrg.metrics.rendering import Table, number
-from jaxrg.writer import Writer, read_meta
+from jaxrg.writer import Meta, Writer
 
 SPLIT = "test"
 
@@ -67,7 +67,7 @@ class Comparison:
   ) -> Outcome:
     """Trains and writes what is not there yet, and scores all of it."""
     source = datasets.load(base.data.name, SPLIT, base.data.data_dir)
-    meta = read_meta(source)
+    meta = Meta(source)
     written = {}
     for trial in self.trials:
       change = trial.condition and trial.condition.make(meta, source)

@@ -49,7 +49,7 @@ def load(
   indices = loader.spread(len(source), most or len(source))
   of = {"patient_id": [], "study_id": [], "labels": []}
   for index in indices:
-    record = loader.parse(source, index)
+    record = loader.parse_text(source, index)
     for field, values in of.items():
       values.append(record[field])
   present = np.stack(of["labels"]) == PRESENT

@@ -86,7 +86,7 @@ def _options(config: Any) -> dict[str, Any]:
 def first_records(source: Sequence[Any]) -> Iterator[Record]:
   """The record of each study's first film, of those that can be read."""
   seen = set()
-  for record in loader.parse_all(source, skip_damaged=True):
+  for record in loader.parse_texts(source, skip_damaged=True):
     if record["study_id"] not in seen:
       seen.add(record["study_id"])
       yield record

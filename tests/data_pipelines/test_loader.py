@@ -287,8 +287,8 @@ def test_an_empty_report_is_named_and_skipped():
   rows = source()
   rows.rows[4]["findings"] = b" \n"
   with pytest.raises(ValueError, match=r"^Record p_s4_4 has an empty report\."):
-    list(loader.parse_all(rows, skip_damaged=False))
-  assert len(list(loader.parse_all(rows, skip_damaged=True))) == COUNT - 1
+    list(loader.parse_texts(rows, skip_damaged=False))
+  assert len(list(loader.parse_texts(rows, skip_damaged=True))) == COUNT - 1
   # As a prior it is an image like any other.
   assert studies_of(rows).readable()[1] == [4]
 
@@ -332,9 +332,9 @@ def test_a_damaged_file_of_a_real_set(tmp_path):
   assert 1 <= len(bad) < 10
   assert len(good) > 30
   with pytest.raises(ValueError, match=rf"^Record {bad[0]} of the split is damaged: "):
-    list(loader.parse_all(rows, skip_damaged=False))
+    list(loader.parse_texts(rows, skip_damaged=False))
   # A whole record may have a damaged prior.
-  kept = list(loader.parse_all(rows, skip_damaged=True))
+  kept = list(loader.parse_texts(rows, skip_damaged=True))
   assert len(good) <= len(kept) < len(rows)
   data = path.read_bytes()
   path.write_bytes(data[: len(data) // 3])

@@ -87,7 +87,7 @@ def test_the_grid_has_every_cell_once():
 @pytest.fixture(scope="module")
 def split():
   source = datasets.load("thorax/tiny", "test")
-  return writer.read_meta(source), source
+  return writer.Meta(source), source
 
 
 def graph_under(split, condition, similar=("s0", "s1", "s2", "s3")):

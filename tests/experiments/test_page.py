@@ -21,7 +21,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def written(source):
-  meta = writer.read_meta(source)
+  meta = writer.Meta(source)
   reports = ("No pneumothorax.", "Pleural effusion on the left, new.", NASTY)
   return {
     f"{name} <trial>": [writer.row(record, text) for record in meta]
@@ -75,7 +75,7 @@ def test_what_is_right_and_wrong_is_marked(source, written):
   """Of the first study with an effusion, and the first without."""
   html = page.render("Which?", source, written, 12)
   name = "Pleural Effusion"
-  for record, article in zip(writer.read_meta(source), articles(html)):
+  for record, article in zip(writer.Meta(source), articles(html)):
     row = writer.row(record, "")
     there = bool(row["labels"][LABELS.index(name)] == 1)
     second = article.split("<dt>")[3]

@@ -87,7 +87,7 @@ def test_trials_are_told_apart(name):
 @pytest.fixture(scope="module")
 def split():
   source = datasets.load("thorax/tiny", "test")
-  return writer.read_meta(source), source
+  return writer.Meta(source), source
 
 
 @pytest.mark.parametrize("name", CONDITIONS)

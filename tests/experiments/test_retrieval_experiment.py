@@ -26,7 +26,7 @@ class Embedder:
     assert (method, data_dir) == ("contrast", None)
     assert export.parts[-2:] == ("pretrain", "export")
     type(self).asked += ((export.parts[-3], split),)
-    self.meta = writer.read_meta(datasets.load(data_name or "thorax/tiny", split))
+    self.meta = writer.Meta(datasets.load(data_name or "thorax/tiny", split))
 
   def embed(self, edit):
     one = edit(0, {"indication": "Cough.", "history": "Asthma."})

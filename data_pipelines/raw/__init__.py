@@ -1,0 +1,1 @@
+"""Raw downloads: read, filtered, joined with their priors, written, and counted."""
