@@ -15,10 +15,9 @@ from PIL import Image
 import goldens
 import micro
 from configs import priorrg
-from data_pipelines import datasets
+from data_pipelines import cli, datasets
 from jaxrg import (
   checkpoint,
-  cli,
   conversion,
   convert,
   exports,
