@@ -24,7 +24,7 @@ def get_config(variants: str = "thorax") -> ml_collections.ConfigDict:
     raise ValueError(f"Of the variants {', '.join(sorted(sizes))} only one can be.")
   config = mimic_cxr() if sizes & {"mimic_cxr", "iu_xray"} else thorax()
   if "iu_xray" in names:
-    config.data.name = "iu_xray"
+    config.data.update(name="iu_xray/nguyen_256", dicom_window="display")
     config.refine.optim.learning_rate = 3e-5
   if "thorax_long" in names:
     lengthen(config)
@@ -49,6 +49,7 @@ def thorax() -> ml_collections.ConfigDict:
     views=("PA", "AP", "LATERAL", "LL", "unk", "AP AXIAL", "PA LLD"),
     max_films=1,  # Of a study, by the order of the views.
     data_dir=placeholder(str),  # None: as tfds decides.
+    dicom_window="display",  # How `generate` makes grey of DICOM: as the data were made.
     skip_damaged=False,
     in_memory=True,
     without=("prior",),  # Of it and "context", what the model never sees.
@@ -223,7 +224,13 @@ def lengthen(config: ml_collections.ConfigDict) -> None:
 def mimic_cxr() -> ml_collections.ConfigDict:
   """The paper's size (spec eir 8.1), its switches as we think right."""
   config = thorax()
-  config.data.update(name="mimic_cxr", image_size=256, max_films=2, in_memory=False)
+  config.data.update(
+    name="mimic_cxr/ours_256",
+    image_size=256,
+    max_films=2,
+    in_memory=False,
+    dicom_window="mimic_jpg",
+  )
   config.text.update(history_length=128, report_length=256)
   config.graph.update(max_nodes=96, max_edges=640)
   config.pretrained.kind = "torchvision"
@@ -277,6 +284,8 @@ def shrink(config: ml_collections.ConfigDict) -> None:
 
 def publish(config: ml_collections.ConfigDict) -> None:
   """Sets every switch to what the code that EIR builds on does (spec eir 2.3, 6.6)."""
+  if config.data.name == "mimic_cxr/ours_256":
+    config.data.name = "mimic_cxr/nguyen_256"
   config.model.dtype = "float32"
   config.model.head.name = "linear"
   config.pretrain.contrast.update(

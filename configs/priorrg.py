@@ -1,8 +1,8 @@
 """PriorRG: `--config=configs/priorrg.py[:VARIANT[,VARIANT]]`.
 
 `thorax` (the default) trains on the embedded data, `thorax_long` does so for an hour
-and a half, `tiny` for a minute or two; `mimic_cxr` is the paper's size, and `published`
-sets every switch to what the authors' code does.
+and a half, `tiny` for a minute or two; `mimic_cxr` is the paper's size, on `mimic_abn`
+too, and `published` sets every switch to what the authors' code does.
 """
 
 import ml_collections
@@ -10,7 +10,7 @@ from ml_collections.config_dict import placeholder
 
 from jaxrg import sharding
 
-VARIANTS = ("tiny", "thorax", "thorax_long", "mimic_cxr", "published")
+VARIANTS = ("tiny", "thorax", "thorax_long", "mimic_cxr", "mimic_abn", "published")
 
 
 def get_config(variants: str = "thorax") -> ml_collections.ConfigDict:
@@ -21,7 +21,9 @@ def get_config(variants: str = "thorax") -> ml_collections.ConfigDict:
   sizes = set(names) - {"published"}
   if len(sizes) > 1 and sizes != {"tiny", "thorax"}:
     raise ValueError(f"Of the variants {', '.join(sorted(sizes))} only one can be.")
-  config = mimic_cxr() if "mimic_cxr" in names else thorax()
+  config = mimic_cxr() if sizes & {"mimic_cxr", "mimic_abn"} else thorax()
+  if "mimic_abn" in names:
+    config.data.name = "mimic_abn/ours_518"
   if "thorax_long" in names:
     lengthen(config)
   if "tiny" in names:
@@ -44,6 +46,7 @@ def thorax() -> ml_collections.ConfigDict:
     image_size=128,
     views=("PA", "AP", "LATERAL", "LL", "unk", "AP AXIAL", "PA LLD"),
     data_dir=placeholder(str),  # None: as tfds decides.
+    dicom_window="display",  # How `generate` makes grey of DICOM: as the data were made.
     skip_damaged=False,
     in_memory=True,  # 32 kB a study; read anew, each costs a tenth of its step.
     without=(),  # Of "prior" and "context", what the model never sees.
@@ -190,7 +193,12 @@ def lengthen(config: ml_collections.ConfigDict) -> None:
 def mimic_cxr() -> ml_collections.ConfigDict:
   """The paper's size and schedule (spec priorrg 9), its switches as we think right."""
   config = thorax()
-  config.data.update(name="mimic_cxr", image_size=518, in_memory=False)
+  config.data.update(
+    name="mimic_cxr/ours_518",
+    image_size=518,
+    in_memory=False,
+    dicom_window="mimic_jpg",
+  )
   config.tokenizer.name = "gpt2"
   config.text = dict(context_length=300, report_length=100)
   config.pretrained.update(
@@ -259,6 +267,8 @@ def publish(config: ml_collections.ConfigDict) -> None:
   """Sets every switch to what the authors' code does (spec priorrg 3, 4.3 and 8)."""
   # Padding is read up to the longest context of a batch: theirs, in the file's order.
   config.decode.update(num_beams=3, batch_size=16, cut_references=True)
+  if config.data.name == "mimic_cxr/ours_518":  # Priors by the number of the study.
+    config.data.name = "mimic_cxr/priorrg_518"
   config.model.dtype = "float32"
   config.pretrained.decoder = None
   config.pretrain.context_length = min(100, config.pretrain.context_length)

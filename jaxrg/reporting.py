@@ -91,8 +91,10 @@ class Reporter:
       if given is not None and given not in known:
         raise ValueError(f"{name}={given}: the model knows {', '.join(known)}.")
     films = [(image, view)] + ([(prior, prior_view)] if prior else [])
-    size = self._export.config.data.image_size
-    pixels = [images.process(images.read(path), size) for path, _ in films]
+    size, window = (
+      self._export.config.data[key] for key in ("image_size", "dicom_window")
+    )
+    pixels = [images.process(images.read(path, window), size) for path, _ in films]
     judgements, warnings = {}, []
     if self._statistics is None:
       warnings.append(NOT_COMPARED)

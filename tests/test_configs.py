@@ -18,6 +18,7 @@ VARIANTS = (
   "tiny,published",
   "mimic_cxr",
   "mimic_cxr,published",
+  "mimic_abn",
 )
 
 
@@ -39,7 +40,10 @@ def test_every_variant_is_a_recipe(variants):
   assert set(config.stages) == {"pretrain", "finetune"}
   assert config.model.mask_padding == ("published" not in variants)
   assert ("tiny" in variants) == (config.data.name == "thorax/tiny")
-  assert ("mimic_cxr" in variants) == (config.data.name == "mimic_cxr")
+  names = {"mimic_cxr": "mimic_cxr/ours_518", "mimic_abn": "mimic_abn/ours_518"}
+  names["mimic_cxr,published"] = "mimic_cxr/priorrg_518"
+  if variants in names or not config.data.name.startswith("thorax/"):
+    assert config.data.name == names[variants]
   model = config.model.to_dict()
   assert all(model[key] == x for key, x in authors.JOINING.items())  # In every one.
 
@@ -90,6 +94,7 @@ def test_published_sets_every_switch():
   optim = {"decay_all", "grad_clip", "skip_unused"}
   stages = ("pretrain", "finetune")
   assert changed == {
+    "data/name",
     "model/mask_padding",
     "model/mask_statistics",
     "model/dtype",
