@@ -99,7 +99,9 @@ class MetricsLog:
       print(f"{self._name} {last['step']}/{self._num_steps} {words}", flush=True)
     else:
       self._bar.set_postfix(
-        loss=shown["loss"], rate=f"{last['examples_per_second']:.0f}/s"
+        loss=shown["loss"],
+        rate=f"{last['examples_per_second']:.0f}/s",
+        data_wait=f"{last['data_wait']:.0%}",
       )
       self._bar.update(last["step"] - self._bar.n)
 
