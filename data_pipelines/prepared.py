@@ -91,9 +91,15 @@ class Joined(Sequence):
     return record | {"image": self._films[int(record["image"])]}
 
 
-def films_folder(data_dir: os.PathLike, dataset: str, size: int) -> epath.Path:
-  """Where the films of a data set's download lie."""
-  return epath.Path(data_dir) / dataset / f"films-{size}"
+def home(data_dir: os.PathLike | None = None) -> epath.Path:
+  """The folder of data sets: this one, else TFDS_DATA_DIR, else that of tfds."""
+  root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+  return epath.Path(root).expanduser()
+
+
+def films_folder(data_dir: os.PathLike, name: str, size: int) -> epath.Path:
+  """Where the films of the download `name` lie; several data sets may share them."""
+  return epath.Path(data_dir) / name / f"films-{size}"
 
 
 def write(
@@ -109,7 +115,7 @@ def write(
   What is there already and the same stays; what is there and differs is replaced.
   """
   metadata = {
-    "films": films.folder.name,
+    "films": os.fspath(films.folder.relative_to(data_dir)),
     "films_digest": films.digest,
     "examples": dict(counts),
     "digest": _digest(splits),
@@ -148,11 +154,11 @@ def load(
 ) -> Joined:
   """A split as records with their films, read where `prepare` has put it.
 
-  `data_dir` defaults to TFDS_DATA_DIR, else ~/tensorflow_datasets. Raises ValueError
-  where it is not prepared, has no such split, or its films are another preparation's.
+  `data_dir` is as `home` takes it. Raises ValueError where the data set is not
+  prepared, has no such split, or its films are another preparation's.
   """
-  root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-  parent = epath.Path(root).expanduser() / dataset
+  root = home(data_dir)
+  parent = root / dataset
   folder = parent / config_name / VERSION
   if not config_name or not (folder / "dataset_info.json").exists():
     found = sorted(p.parent.name for p in parent.glob(f"*/{VERSION}"))
@@ -167,7 +173,7 @@ def load(
       f"{dataset}/{config_name} has no split {split!r}: one of "
       f"{', '.join(metadata['examples'])}."
     )
-  films = FilmStore(parent / metadata["films"])
+  films = FilmStore(parent.parent / metadata["films"])
   if films.digest != metadata["films_digest"]:
     raise ValueError(
       f"{films.folder} was prepared again since {config_name} was; run `python -m "

@@ -14,6 +14,7 @@ from typing import Any
 from data_pipelines import records
 from data_pipelines.raw import annotation_layouts as layouts
 from data_pipelines.raw import studies
+from data_pipelines.raw.priors import Prior
 
 SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(
   ("val", "validate", "validation"), "validation"
@@ -23,23 +24,14 @@ _SHOWN = 200  # Characters of a wrong file's keys that an error repeats.
 
 
 @dataclasses.dataclass(frozen=True)
-class Prior:
-  """The film that a file names as another's prior, and the study it is of.
-
-  A study that is not in the file, or was dropped, has no split and only this film. One
-  that is may lack the film: as when it serves as a prior, but is no example.
-  """
-
-  study: studies.Study
-  film: studies.Film  # Its view is what the file says at this place.
-
-
-@dataclasses.dataclass(frozen=True)
 class Annotated:
   """The studies of an annotation file, and what only such a file decides."""
 
   download: studies.Download
-  priors: Mapping[str, Prior]  # By the id of the film that it is the prior of.
+  # By the id of the film that it is the prior of. The study of one that is not in the
+  # file, or was dropped, has no split and only this film; that of one that is may lack
+  # the film: as when it serves as a prior, but is no example.
+  priors: Mapping[str, Prior]
   # Why a record is in no study, by its id; by its place, as "train[3]", where it has
   # none or shares it with an earlier record.
   dropped: Mapping[str, str]

@@ -10,6 +10,7 @@ from data_pipelines.raw.studies import Film, Study
 
 # By time, or by the study's number as published: numbers that are random in MIMIC-CXR.
 ORDERS = ("time", "study_id")
+GIVEN = "given"  # By whoever made an annotation file: then nothing is linked here.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from data_pipelines import history, records
 from data_pipelines.raw import priors, splits
@@ -15,6 +16,7 @@ SECTIONS = (
 NO_REPORT, NO_FILM, NO_VIEW = "no report", "no film", "no usable view"
 UNREADABLE, NO_SPLIT = "no readable film", "no split"
 LEAK, TWO_SPLITS = "history tells the findings", "patient in two splits"
+FILMS = ("all", "anchor")
 UNSPLIT = ""  # The split of a study that has none, or none yet.
 
 
@@ -28,9 +30,9 @@ class Rules:
   required: str = "findings"  # The section that has to be there.
   sections: tuple[str, ...] = ("findings",)  # What is to be written, in this order.
   min_words: int = 1  # Of what is to be written.
-  films: str = "all"  # Or "anchor": of a study that which has the best view.
+  films: str = "all"  # One of FILMS; the anchor of a study has its best view.
   exact_films: int | None = None  # How many a study has, none of them unusable.
-  prior_order: str = "time"  # One of priors.ORDERS.
+  prior_order: str = "time"  # One of priors.ORDERS, or priors.GIVEN.
 
   def __post_init__(self):
     for name, given, known in (
@@ -38,8 +40,8 @@ class Rules:
       ("sections", self.sections, SECTIONS),
       ("required", (self.required,), SECTIONS),
       ("split", (self.split,), splits.KINDS),
-      ("films", (self.films,), ("all", "anchor")),
-      ("prior_order", (self.prior_order,), priors.ORDERS),
+      ("films", (self.films,), FILMS),
+      ("prior_order", (self.prior_order,), (*priors.ORDERS, priors.GIVEN)),
     ):
       if not given or not set(given) <= set(known):
         raise ValueError(
@@ -89,6 +91,16 @@ PRESETS: Mapping[str, Mapping[str, Rules]] = {
     "ours": Rules("ours", records.VIEWS, "official"),
   },
 }
+
+
+def changed(rules: Rules, fields: Mapping[str, Any]) -> Rules:
+  """The rules with other values of some fields, and a name that tells which."""
+  told = (
+    f"-{field}-{'-'.join(map(str, value)) if isinstance(value, tuple) else value}"
+    for field, value in fields.items()
+  )
+  name = rules.name + "".join(told).replace(" ", "")
+  return dataclasses.replace(rules, **fields, name=name)
 
 
 @dataclasses.dataclass(frozen=True)

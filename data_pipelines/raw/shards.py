@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
@@ -96,6 +96,28 @@ def prepare(
     numbers={film: number for number, film in enumerate(numbers)},
     unreadable={f: why for account in in_order for f, why in account["not"].items()},
   )
+
+
+def missing(sources: Iterable[Source], image_root: os.PathLike) -> list[str]:
+  """The films without a file, found by one listing of each folder."""
+  gone, folder, names = [], None, frozenset()
+  for film, path in sources:
+    parent, _, name = path.rpartition("/")
+    if parent != folder:
+      folder, names = parent, _names(os.path.join(image_root, parent))
+    if name not in names:
+      gone.append(film)
+  return gone
+
+
+def _names(folder: str) -> frozenset[str]:
+  try:
+    with os.scandir(folder) as entries:
+      return frozenset(entry.name for entry in entries if entry.is_file())
+  except (FileNotFoundError, NotADirectoryError):
+    return frozenset()
+  except OSError as error:
+    raise type(error)(f"{folder}: cannot be read ({error.strerror})") from None
 
 
 def bytes_needed(count: int, recipe: Recipe) -> int:
