@@ -86,6 +86,14 @@ def of_stream(store, workers, to_device):
   return rate(batches(), 2 * len(store) // BATCH - 1)
 
 
+def of_preparation(paths, folder):
+  """Films a second, from full-size JPEGs to a shard."""
+  sources = [(str(number), path.name) for number, path in enumerate(paths)]
+  start = time.perf_counter()
+  shards.prepare(sources, paths[0].parent, folder, shards.Recipe(SIZE), workers=1)
+  return len(sources) / (time.perf_counter() - start)
+
+
 def of_torch(paths, workers):
   """The published way; `workers` processes."""
   import torch
@@ -187,6 +195,8 @@ def main():
     paths = write_jpegs(films, folder / "jpegs", args.jpegs)
     size = np.mean([path.stat().st_size for path in paths])
     print(f"\n{'full JPEG':>9} {size / 1e3:10.0f}")
+    speed = of_preparation(paths, folder / "prepared")
+    print(f"\none process prepares {speed:.1f} full-size JPEGs a second")
     stores = {
       name: make_store(films, folder / name, args.films, name)
       for name in film_store.ENCODINGS
