@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from data_pipelines import records
+from data_pipelines import records, sections
 from data_pipelines.raw import stamps, studies, texts
 from data_pipelines.raw.tables import DAMAGED, find, rows, search
 
@@ -50,7 +50,7 @@ def read(
   reports: str | os.PathLike | None = None,
   tables: str | os.PathLike | None = None,
   labels: str = "chexpert",
-  section_reader: Callable[[str], Mapping[str, str]],
+  section_reader: Callable[[str], Mapping[str, str]] = sections.read,
   progress: Progress = lambda items, total, name, unit: items,
 ) -> studies.Download:
   """All studies of the download in `root`, which holds files/, and what is odd of it.

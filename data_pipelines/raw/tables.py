@@ -50,7 +50,7 @@ def rows(
   """
   path = Path(path)
   try:
-    with _open(path) as file:
+    with opened(path) as file:
       header = _fields(next(file, "")) or []
       places = _places(path, header, columns)
       for number, line in enumerate(file, 2):
@@ -67,7 +67,8 @@ def rows(
     ) from None
 
 
-def _open(path: Path) -> IO[str]:
+def opened(path: Path) -> IO[str]:
+  """A table as text, unzipped where it is zipped; raises OSError."""
   try:
     with path.open("rb") as file:
       # By content: some browsers unpack a download and leave its name.
