@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from data_pipelines import records
 
-LINES = 40  # How often a long job reports to a log.
+# How often a job reports to a log: at most so many times, and after so many seconds.
+LINES, SECONDS = 40, 5
 
 
 def cores() -> int:
@@ -49,13 +50,16 @@ def progress(
   is_terminal = sys.stderr.isatty()
   bar = tqdm(desc=name, total=total, unit=unit, leave=False, disable=not is_terminal)
   start, done, told = time.monotonic(), 0, 0
+  last = start
   with bar:
     for item in iterable:
       yield item
       done += weigh(item)
       bar.update(weigh(item))
-      if not is_terminal and (done >= told + total / LINES or done == total):
-        told, rate = done, done / max(time.monotonic() - start, 1e-9)
+      now = time.monotonic()
+      is_due = done >= told + total / LINES and now >= last + SECONDS
+      if not is_terminal and (is_due or done == total):
+        told, last, rate = done, now, done / max(now - start, 1e-9)
         left = tqdm.format_interval((total - done) / rate)
         line = f"{name}: {done} of {total} {unit}s, {rate:.3g}/s, {left} left"
         print(line, file=sys.stderr, flush=True)

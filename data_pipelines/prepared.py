@@ -5,6 +5,7 @@ and `mimic_cxr/ours_518` the records of one choice of its studies, a tfds data s
 whose feature `image` is the number of a film. Reading joins them.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from etils import epath
 
 from data_pipelines import building
@@ -121,19 +123,32 @@ def write(
     "digest": _digest(splits),
   }
   config = tfds.core.BuilderConfig(name=config_name, version=VERSION)
-  builder = _BUILDERS[dataset](
-    config=config, data_dir=data_dir, splits=splits, metadata=metadata
-  )
+
+  def make_builder() -> _Prepared:
+    with _without_warnings():  # That the configuration is none of the class's own.
+      return _BUILDERS[dataset](
+        config=config, data_dir=data_dir, splits=splits, metadata=metadata
+      )
+
+  builder = make_builder()
   folder = epath.Path(builder.data_path)
   if building.is_built(builder):
     if _metadata(folder) == metadata:
       return folder
     folder.rmtree()
-    builder = _BUILDERS[dataset](
-      config=config, data_dir=data_dir, splits=splits, metadata=metadata
-    )
+    builder = make_builder()
   building.prepare(builder)
   return folder
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+  level = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(level)
 
 
 def _digest(splits: Splits) -> str:
