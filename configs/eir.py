@@ -49,7 +49,7 @@ def thorax() -> ml_collections.ConfigDict:
     views=("PA", "AP", "LATERAL", "LL", "unk", "AP AXIAL", "PA LLD"),
     max_films=1,  # Of a study, by the order of the views.
     data_dir=placeholder(str),  # None: as tfds decides.
-    dicom_window="display",  # How `generate` makes grey of DICOM: as the data were made.
+    dicom_window="display",  # How `generate` reads DICOM: as the data were made.
     skip_damaged=False,
     in_memory=True,
     without=("prior",),  # Of it and "context", what the model never sees.

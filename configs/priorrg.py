@@ -46,7 +46,7 @@ def thorax() -> ml_collections.ConfigDict:
     image_size=128,
     views=("PA", "AP", "LATERAL", "LL", "unk", "AP AXIAL", "PA LLD"),
     data_dir=placeholder(str),  # None: as tfds decides.
-    dicom_window="display",  # How `generate` makes grey of DICOM: as the data were made.
+    dicom_window="display",  # How `generate` reads DICOM: as the data were made.
     skip_damaged=False,
     in_memory=True,  # 32 kB a study; read anew, each costs a tenth of its step.
     without=(),  # Of "prior" and "context", what the model never sees.

@@ -32,8 +32,12 @@ _LEFT_OUT = frozenset(
     *("DICTATED", "SIGNED", "DOSE", "PFI"),
   )
 )
-_FILLERS = frozenset("AND OR OF FOR THE THIS TO S INFORMATION DATA PATIENT".split())
-_FILLERS |= frozenset("FILM FILMS PRIOR RELEVANT PERTINENT FINAL".split())
+_FILLERS = frozenset(
+  (
+    *("AND", "OR", "OF", "FOR", "THE", "THIS", "TO", "S", "INFORMATION", "DATA"),
+    *("PATIENT", "FILM", "FILMS", "PRIOR", "RELEVANT", "PERTINENT", "FINAL"),
+  )
+)
 _PLAIN = _FILLERS | _LEFT_OUT | _SECTIONS.keys()
 _MISSPELT = ("FINDINGS", "IMPRESSION", "INDICATION", "COMPARISON", "TECHNIQUE")
 _LIKENESS = 0.87  # One letter of FINDINGS; COMPRESSION is no misspelt IMPRESSION.

@@ -1,197 +1,270 @@
-"""Open-I's chest films of Indiana University: XML reports, PNG films.
+"""Open-I's chest films of Indiana University (IU X-ray), as its archives give them out.
 
-Nothing tells its patients or dates: a study is its patient's only one.
+Its reports know neither patients nor dates: each study counts as a patient's only one.
+They do not say which film has which view: captions name all views that were asked for,
+where a study has only one film, too. A table of views has to tell, or they are unknown.
 """
 
 import csv
+import functools
 import gzip
+import io
 import os
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO
 from xml.etree import ElementTree
 
-from data_pipelines.raw import studies, tables
+from data_pipelines.raw import mimic_cxr, studies, tables, texts
 
-ARCHIVE, FOLDER = "NLMCXR_reports.tgz", "ecgen-radiology"
-IMAGES = ("NLMCXR_png", "images")  # Where the films may lie, if not beside all else.
-VIEWS = "nlmcxr_dicom_metadata.csv"  # As the package torchxrayvision ships it.
-MAX_BYTES = 2**20  # The longest report has some ten thousand.
-MAX_REPORTS = 10**5
+ARCHIVES = ("NLMCXR_reports.tgz", "NLMCXR_reports.tar.gz", "NLMCXR_reports.tar")
+REPORTS = ("ecgen-radiology", "NLMCXR_reports/ecgen-radiology", "NLMCXR_reports", "")
+IMAGES = ("NLMCXR_png", "images/images_normalized", "images", "")
+# The headers of Open-I's DICOM files, and Kaggle's table of its films.
+METADATA, PROJECTIONS = "nlmcxr_dicom_metadata.csv", "indiana_projections.csv"
+MAX_BYTES = 2**27  # All reports, unpacked, are a fifth of it.
 
-SECTIONS = ("FINDINGS", "IMPRESSION", "INDICATION", "COMPARISON")
-BLANKED = re.compile(r"X{4,}")  # Open-I's sign for what was taken out.
-BLANK = "___"  # MIMIC-CXR's, for which models and `history.clean` have a word.
+_VIEWS = {view: view for view in ("PA", "AP", "LL", "LATERAL")}
+_VIEWS |= dict.fromkeys(("RL", "LARGE LATERAL", "Lateral"), "LATERAL")
+# Nine of ten frontal films whose view is stated are PA.
+_VIEWS["Frontal"] = "PA"
+_SECTIONS = ("findings", "impression", "indication", "history", "comparison")
+_STUDY, _IMAGE = re.compile(r"CXR[0-9]+"), re.compile(r"[0-9A-Za-z._-]+")
+_TWICE = re.compile(r"^([0-9]+)-\1-(?=IM-)")  # Study 1 has its number twice.
+_BLANK = re.compile(r"X{4,}")
+_GZIP = b"\x1f\x8b"
 
-_LATERAL = ("LATERAL", "LL", "RL", "LARGE LATERAL", "LAT")
-_ID = re.compile(r"[0-9A-Za-z_.-]+")
-_CAPTION = re.compile(r"\b(?:(PA)|(AP)|(LAT(?:ERAL)?))\b")
 Oddities = list[studies.Oddity]
+Contents = Callable[[], bytes]  # Of a report's file.
 
 
 def read(
-  root: str | os.PathLike,
-  *,
-  progress: Callable[[Iterable, int, str, str], Iterable] = lambda items, *_: items,
+  root: str | os.PathLike, *, progress: mimic_cxr.Progress = lambda items, *_: items
 ) -> studies.Download:
-  """All studies of the reports in `root`, and what is odd of them.
+  """All studies of the download in `root`, and what is odd of it.
 
-  Reports are NLMCXR_reports.tgz or its unpacked folder, films PNG in NLMCXR_png/, in
-  images/ or right in `root`. Views are those of nlmcxr_dicom_metadata.csv, where that
-  is there, else what the caption says if it names one only, else unknown. No image is
-  opened or looked for. Raises OSError where a file is missing, ValueError where one is
-  damaged.
+  `root` holds NLMCXR_reports.tgz or its unpacked folder, and the films, PNG, in
+  NLMCXR_png/ or right in it. Nothing is unpacked, no image is opened, and none needs
+  to be there. XXXX, for what was blanked out, becomes ___ as in MIMIC-CXR. Raises
+  OSError where the reports are missing, ValueError where a file is damaged.
   """
   root, oddities = Path(root), []
+  reports = _reports(root, oddities)
+  folder, files = _images(root)
   views = _views(root, oddities)
   found, seen = {}, set()
-  for name, content in progress(*_reports(root), "reports", "report"):
-    report = _parse(name, content, oddities)
+  for name, contents in progress(reports, len(reports), "reports", "report"):
+    report = _parse(contents(), name, oddities)
     if report is None:
       continue
-    study = _study(report, name, views, seen, oddities)
-    if study.study_id in found:
-      oddities.append(studies.Oddity("duplicate study id", name))
+    study_id = _study_id(report)
+    if study_id is None or study_id in found:
+      kind = "report damaged" if study_id is None else "duplicate study id"
+      oddities.append(studies.Oddity(kind, name))
       continue
-    if not study.films:
-      oddities.append(studies.Oddity("study without images", study.study_id))
-    found[study.study_id] = study
+    films = []
+    for image_id in _image_ids(report, study_id, seen, oddities):
+      path = f"{folder}{files.get(_bare(image_id), f'{image_id}.png')}"
+      view = views.get(_bare(image_id), "unk")
+      if views and view == "unk":
+        oddities.append(studies.Oddity("unknown view", image_id))
+      films.append(studies.Film(image_id.replace("_", "-"), path, view))
+    if not films:
+      oddities.append(studies.Oddity("study without images", study_id))
+    told = _sections(report)
+    if not told:
+      oddities.append(studies.Oddity("empty report", study_id))
+    found[study_id] = studies.Study(
+      study_id, study_id, tuple(films), sections=told, has_report=bool(told)
+    )
   if not found:
-    raise ValueError(f"{root}: none of its reports could be read")
-  images = next((root / i for i in IMAGES if (root / i).is_dir()), root)
-  for path in sorted(images.glob("*.png")):
-    if path.name not in seen:
-      oddities.append(studies.Oddity("image without study", path.name))
+    raise ValueError(f"{root}: none of its {len(reports)} reports could be read")
+  others = sorted(files[name] for name in files.keys() - seen)
+  oddities += [studies.Oddity(mimic_cxr.NO_STUDY, folder + name) for name in others]
   return studies.Download(
-    "iu_xray", str(images), studies.in_order(list(found.values())), tuple(oddities)
+    "iu_xray", str(root), studies.in_order(found.values()), tuple(oddities)
   )
 
 
-def _reports(root: Path) -> tuple[Iterator[tuple[str, bytes]], int]:
-  """Names and contents of the reports, and how many there are."""
-  for folder in (root / FOLDER, root / "NLMCXR_reports" / FOLDER, root):
-    if paths := sorted(folder.glob("*.xml")):
-      return _of_folder(paths), len(paths)
-  archive = root / ARCHIVE
-  if archive.exists():
-    found = list(_of_archive(archive))
-    return iter(found), len(found)
+def _reports(root: Path, oddities: Oddities) -> list[tuple[str, Contents]]:
+  """The files of all reports by name: of a folder, else of an archive."""
+  for name in REPORTS:
+    paths = sorted(path for path in (root / name).glob("*.xml") if path.name[0] != ".")
+    if paths:
+      return [(path.name, functools.partial(_content, path)) for path in paths]
+  for name in ARCHIVES:
+    if (root / name).is_file():
+      return _members(root / name, oddities)
   raise FileNotFoundError(
-    f"{root}: has no reports: {ARCHIVE} was expected in it, or {FOLDER}/1.xml and its "
-    "like"
+    f"{root}: has no reports: {ARCHIVES[0]} was expected right in it, or its unpacked "
+    f"folder {REPORTS[0]}/ with 1.xml and its like"
   )
 
 
-def _of_folder(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
-  for path in paths:
-    try:
-      with path.open("rb") as file:
-        yield path.name, file.read(MAX_BYTES + 1)
-    except OSError as error:
-      raise type(error)(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _of_archive(path: Path) -> Iterator[tuple[str, bytes]]:
-  """Read in place: nothing is unpacked, so that no member can name a place for it."""
+def _content(path: Path) -> bytes:
   try:
-    with tarfile.open(path) as archive:
-      for count, member in enumerate(archive):
-        if count > MAX_REPORTS or member.size > 100 * MAX_BYTES:
-          raise ValueError(f"{path}: holds more than reports; fetch it again")
-        if member.isfile() and member.name.endswith(".xml"):
-          name = member.name.rpartition("/")[2]
-          yield name, archive.extractfile(member).read(MAX_BYTES + 1)
+    with path.open("rb") as file:
+      return file.read(texts.MAX_BYTES + 1)
+  except OSError as error:
+    raise type(error)(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _members(path: Path, oddities: Oddities) -> list[tuple[str, Contents]]:
+  found = []
+  try:
+    with _opened(path) as file, tarfile.open(fileobj=_Bounded(file), mode="r|") as tar:
+      for member in tar:
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts:
+          oddities.append(studies.Oddity(mimic_cxr.OUTSIDE, f"{path.name}: {name}"))
+        elif member.isreg() and name.suffix == ".xml" and name.name[0] != ".":
+          content = tar.extractfile(member).read(texts.MAX_BYTES + 1)
+          found.append((name.name, lambda content=content: content))
+  except _TooLargeError:
+    raise ValueError(
+      f"{path}: holds more than {MAX_BYTES:,} bytes, which no archive of Open-I's "
+      "reports does"
+    ) from None
   except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile):
     raise ValueError(
-      f"{path}: is a damaged archive (interrupted download?); fetch it again"
+      f"{path}: is a damaged or cut archive (interrupted download?); fetch it again"
     ) from None
+  if not found:
+    raise ValueError(f"{path}: holds no reports like {REPORTS[0]}/1.xml")
+  return found
 
 
-def _parse(name: str, content: bytes, oddities: Oddities) -> ElementTree.Element | None:
-  fault = "report too large" if len(content) > MAX_BYTES else ""
-  if not fault and b"<!ENTITY" in content:  # Few of them can fill all memory.
-    fault = "report with entities"
-  if not fault:
+class _TooLargeError(Exception):
+  """An archive is more than it can be."""
+
+
+class _Bounded:
+  """A file of which no more than MAX_BYTES can be read."""
+
+  def __init__(self, file: IO[bytes]):
+    self._file, self._left = file, MAX_BYTES
+
+  def read(self, size: int) -> bytes:
+    # By pieces: a header may claim that its member has any size.
+    content = self._file.read(min(size, self._left + 1))
+    self._left -= len(content)
+    if self._left < 0:
+      raise _TooLargeError
+    return content
+
+
+def _opened(path: Path) -> IO[bytes]:
+  """A file, unpacked if it is gzip, whatever its name: some browsers unpack it."""
+  try:
+    with path.open("rb") as file:
+      opener = gzip.open if file.read(2) == _GZIP else open
+    return opener(path, "rb")
+  except OSError as error:
+    raise type(error)(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _parse(content: bytes, name: str, oddities: Oddities) -> ElementTree.Element | None:
+  """A report's root, None if it is unusable."""
+  kind = "report damaged"
+  if len(content) > texts.MAX_BYTES:
+    kind = "report too large"
+  else:
     try:
-      return ElementTree.fromstring(content)
-    except (ElementTree.ParseError, ValueError, LookupError):
-      fault = "report damaged" if content.strip() else "empty report"
-  oddities.append(studies.Oddity(fault, name))
+      text = content.decode("utf-8-sig")
+      # Entities that are declared may expand to any length; Open-I's declare none.
+      if "<!DOCTYPE" not in text and "<!ENTITY" not in text:
+        return ElementTree.fromstring(text)
+      kind = "report declares entities"
+    except (UnicodeDecodeError, ElementTree.ParseError):
+      pass
+  oddities.append(studies.Oddity(kind, name))
   return None
 
 
-def _study(
-  report: ElementTree.Element,
-  name: str,
-  views: dict[str, str],
-  seen: set[str],
-  oddities: Oddities,
-) -> studies.Study:
-  stated = report.find("uId")
-  study_id = stated.get("id", "") if stated is not None else ""
-  if not _ID.fullmatch(study_id) or "_" in study_id:
-    study_id = f"CXR{Path(name).stem}"
-  films = []
+def _study_id(report: ElementTree.Element) -> str | None:
+  named = report.find("uId")
+  study_id = "" if named is None else named.get("id", "")
+  return study_id if _STUDY.fullmatch(study_id) else None
+
+
+def _image_ids(
+  report: ElementTree.Element, study_id: str, seen: set[str], oddities: Oddities
+) -> Iterator[str]:
+  """The images that a report names, without those that cannot be."""
   for image in report.iter("parentImage"):
-    image_id = image.get("id", "")
-    if not _ID.fullmatch(image_id) or ".." in image_id:
-      oddities.append(studies.Oddity("path outside the root", name))
-    elif f"{image_id}.png" in seen:
-      oddities.append(studies.Oddity("duplicate image id", image_id))
-    else:
-      seen.add(f"{image_id}.png")
-      caption = " ".join(c.text or "" for c in image.iter("caption"))
-      view = views.get(_short(image_id)) or _of_caption(caption)
-      film = studies.Film(image_id.replace("_", "-"), f"{image_id}.png", view)
-      films.append(film)
-  sections = {
-    label.lower(): text
-    for section in report.iter("AbstractText")
-    if (label := section.get("Label", "")) in SECTIONS
-    and (text := _text(section.text or ""))
-  }
-  if not sections:
-    oddities.append(studies.Oddity("report without text", study_id))
-  return studies.Study(
-    study_id, study_id, tuple(films), sections=sections, has_report=bool(sections)
-  )
+    image_id = image.get("id", "").strip()
+    bare = _bare(image_id)
+    fault = ""
+    if "/" in image_id or "\\" in image_id or ".." in image_id:
+      fault = mimic_cxr.OUTSIDE
+    elif not _IMAGE.fullmatch(image_id):
+      fault = "image id damaged"
+    elif bare in seen:
+      fault = "duplicate image id"
+    if fault:
+      oddities.append(studies.Oddity(fault, image_id or study_id))
+      continue
+    seen.add(bare)
+    yield image_id
 
 
-def _text(text: str) -> str:
-  return " ".join(BLANKED.sub(BLANK, text).split())
+def _sections(report: ElementTree.Element) -> dict[str, str]:
+  found: dict[str, list[str]] = {}
+  for part in report.iter("AbstractText"):
+    label = part.get("Label", "").strip().lower()
+    if label in _SECTIONS:
+      found.setdefault(label, []).extend(part.itertext())
+  told = {name: " ".join(" ".join(parts).split()) for name, parts in found.items()}
+  return {name: _BLANK.sub("___", text) for name, text in told.items() if text}
 
 
-def _short(image_id: str) -> str:
-  """An id as the table of views has it: CXR1_IM-0001-3001 of CXR1_1_IM-0001-3001."""
-  return re.sub(r"_\d+_", "_", image_id, count=1)
+def _images(root: Path) -> tuple[str, dict[str, str]]:
+  """The folder of images, as paths begin with it, and their names by bare id."""
+  for name in IMAGES:
+    files = {
+      _bare(path.name): path.name for path in sorted((root / name).glob("*.png"))
+    }
+    if files:
+      return f"{name}/" if name else "", files
+  return f"{IMAGES[0]}/", {}
 
 
-def _views(root: Path, oddities: Oddities) -> dict[str, str]:
-  path = tables.search(root, VIEWS)
-  if path is None:
-    oddities.append(studies.Oddity("no views", VIEWS))
-    return {}
+def _bare(name: str) -> str:
+  """What all tables, folders and reports call a film, whatever they put around it."""
+  name = name.removesuffix(".png").removesuffix(".dcm").removeprefix("CXR")
+  return _TWICE.sub(r"\1-", name.replace("_", "-"))
+
+
+def _views(root: Path, oddities: Oddities) -> Mapping[str, str]:
+  """The views of films by their bare ids, where a table tells them."""
+  found = {}
+  for pattern, columns in (
+    (METADATA, ("imageid", "View Position")),
+    (PROJECTIONS, ("filename", "projection")),
+  ):
+    if path := tables.search(root, pattern):
+      for name, written in _rows(path, columns):
+        if written in _VIEWS:
+          found.setdefault(_bare(name), _VIEWS[written])
+  if not found:
+    oddities.append(studies.Oddity("no views", f"{METADATA} or {PROJECTIONS}"))
+  return found
+
+
+def _rows(path: Path, columns: Iterable[str]) -> Iterator[list[str]]:
+  """The columns of a table some of whose fields go over several lines."""
   try:
-    with tables.opened(path) as file:
-      # Some of its rows run over several lines, which PhysioNet's tables never do.
-      rows = csv.DictReader(file)
-      return {_short(row["imageid"]): _view(row["View Position"]) for row in rows}
-  except (EOFError, zlib.error, gzip.BadGzipFile, csv.Error, KeyError, TypeError):
+    with io.TextIOWrapper(_opened(path), "utf-8-sig", errors="replace") as file:
+      lines = csv.DictReader(file)
+      missing = [name for name in columns if name not in (lines.fieldnames or ())]
+      if missing:
+        raise ValueError(f"{path}: has no column {', '.join(missing)}")
+      for line in lines:
+        yield [(line[name] or "").strip() for name in columns]
+  except (EOFError, zlib.error, gzip.BadGzipFile, csv.Error):
     raise ValueError(
-      f"{path}: is damaged, or no table with imageid and View Position; fetch it again"
+      f"{path}: is a damaged or cut table (interrupted download?); fetch it again"
     ) from None
-
-
-def _view(stated: str) -> str:
-  position = stated.strip().upper()
-  if position in ("PA", "AP", "LL"):
-    return position
-  return "LATERAL" if position in _LATERAL else ""
-
-
-def _of_caption(caption: str) -> str:
-  """The view that a caption names, if it names one only; that of both films is none."""
-  named = {match.lastindex for match in _CAPTION.finditer(caption.upper())}
-  return ("PA", "AP", "LATERAL")[named.pop() - 1] if len(named) == 1 else "unk"
