@@ -29,7 +29,7 @@ _LEFT_OUT = frozenset(
   (
     *("EXAMINATION", "EXAMINATIONS", "EXAM", "EXAMS", "STUDY", "STUDIES", "DATE"),
     *("TIME", "TYPE", "COMMENT", "COMMENTS", "RECOMMENDATION", "RECOMMENDATIONS"),
-    *("DICTATED", "SIGNED", "DOSE", "PFI"),
+    *("DICTATED", "SIGNED", "DOSE"),
   )
 )
 _FILLERS = frozenset(
@@ -54,13 +54,15 @@ _SENTENCE = re.compile(r"[a-z]\.(\s|$)")
 
 _TITLE = re.compile(r"FINAL REPORT\b:?")
 _ASIDE = re.compile(
-  r"(WET ?READ|(FINAL )?ADDENDUM|PRELIMINARY (REPORT|READ))\b|(Wet read|Addendum)\b.*?:"
+  r"(WET ?READ|(FINAL )?ADDENDUM|PRELIMINARY (REPORT|READ)|PROVISIONAL FINDINGS|PFI)\b"
+  r"|(Wet read|Addendum)\b.*?:"
 )
 _RULE = re.compile(r"[_=*-]{10,}")
+_LETTER, _WORD = re.compile(r"[^\W\d_]"), re.compile(r"\w")
 _LONGEST = 60  # Characters of a header.
 # A colon, but for that of a time.
 _COLON = re.compile(r"(?<![0-9]):|:(?![0-9])")
-_HEADER = re.compile(r"[A-Z][A-Za-z ()/&,.-]*")
+_HEADER = re.compile(r"(?!(?:The|This|These|Of|For|To|And|Or)\b)[A-Z][A-Za-z ()/&,.-]*")
 _CAPITALS = re.compile(r"[A-Z][A-Z0-9 ()/&,.:_#'-]{2,}")
 # A maximal run of words in capitals, with a colon or without, so that no part of it is
 # tried again.
@@ -68,7 +70,7 @@ _RUN = re.compile(
   r"(?<![A-Za-z])([A-Z]++(?![a-z])(?:[ \t/&]++[A-Z]++(?![a-z]))*+)[ \t]*+(:?)"
 )
 # FINDINGS The lungs are clear.
-_BARE = re.compile(r"([A-Z]{7,12})(?:[ \t]{2,}|[ \t](?=[A-Z][a-z]|___))")
+_BARE = re.compile(r"([A-Z]{7,12})(?:[;.][ \t]|[ \t]{2,}|[ \t](?=[A-Z][a-z]|___))")
 
 
 def read(report: str) -> dict[str, str]:
@@ -83,7 +85,12 @@ def read(report: str) -> dict[str, str]:
     found.setdefault(section, []).append(text)
   film = " ".join(found.pop(_FILM, ()))
   texts = {name: " ".join(" ".join(parts).split()) for name, parts in found.items()}
-  told = {name: text for name, text in texts.items() if any(map(str.isalpha, text))}
+  # A blank alone may be the date of a comparison, but is no finding.
+  told = {
+    name: text
+    for name, text in texts.items()
+    if (_LETTER if name in _REPORTED else _WORD).search(text)
+  }
   if "findings" not in told and _SENTENCE.search(film):
     told["findings"] = " ".join(film.split())
   return told
