@@ -5,38 +5,13 @@ Never findings or impression of the study itself (spec eir 3.1).
 
 import fractions
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-# The sections that tell of the patient, not of the film.
-HEADERS = frozenset(
-  (
-    *("INDICATION", "HISTORY", "CLINICAL HISTORY", "REASON FOR EXAM"),
-    *("REASON FOR EXAMINATION", "CLINICAL INFORMATION", "CLINICAL INDICATION"),
-    "PATIENT HISTORY",
-  )
-)
-# A maximal run of upper-case words on one line, and its colon if there is one: runs
-# without one are read too, so that a report all in capitals takes no square of time.
-_RUN = re.compile(r"\b[A-Z]+\b(?:[ \t]+[A-Z]+\b)*(:?)")
 UNKNOWN, TIME, NUMBER = "<unk>", "<time>", "<num>"
 
 # More of a target than this in one piece is no coincidence.
 MAX_SHARE = fractions.Fraction(3, 5)
-
-
-def sections(report: str) -> list[tuple[str, str]]:
-  """The sections of a report in the order of the file: header and text.
-
-  A header is a maximal run of upper-case words on one line, ended by a colon, wherever
-  it stands. What precedes the first is of no section.
-  """
-  found = [match for match in _RUN.finditer(report) if match[1]]
-  ends = [match.start() for match in found[1:]] + [len(report)]
-  return [
-    (" ".join(match[0][:-1].split()), report[match.end() : end].strip())
-    for match, end in zip(found, ends)
-  ]
 
 
 def clean(text: str) -> str:
@@ -51,24 +26,9 @@ def clean(text: str) -> str:
   return re.sub(r"\d+(\.\d+)?", NUMBER, text)
 
 
-def of_report(report: str) -> str:
-  """The history in a report of MIMIC-CXR; empty where no section tells it."""
-  return _join(text for header, text in sections(report) if header in HEADERS)
-
-
-def of_open_i(parts: Mapping[str, str], *, comparison: bool = False) -> str:
-  """The history of a study of Open-I, from its sections by name.
-
-  INDICATION alone; the published code reads COMPARISON too, its note on the data does
-  not.
-  """
-  names = ("INDICATION", "COMPARISON") if comparison else ("INDICATION",)
-  return _join(parts.get(name, "") for name in names)
-
-
 def history_of(record: Mapping[str, Any]) -> str:
   """The history of a record: its indication, then its history."""
-  return _join((record["indication"], record["history"]))
+  return clean(" ".join((record["indication"], record["history"])))
 
 
 def check_leak(history: str, findings: str, study_id: str) -> None:
@@ -82,10 +42,6 @@ def check_leak(history: str, findings: str, study_id: str) -> None:
       f"The history of study {study_id} contains more than {float(MAX_SHARE):.0%} of "
       "its findings; leave the study out, or its history empty."
     )
-
-
-def _join(texts: Iterable[str]) -> str:
-  return clean(" ".join(texts))
 
 
 def _leaks(history: str, findings: str) -> bool:

@@ -37,7 +37,8 @@ def tables(audit: Mapping[str, Any]) -> list[Table]:
 
 def summary(audit: Mapping[str, Any]) -> str:
   """An audit in a terminal."""
-  blocks = [f"{audit['dataset']}, {rules(audit)}", verdict(audit)]
+  heading = textwrap.fill(f"{audit['dataset']}, {rules(audit)}", WIDTH)
+  blocks = [heading, verdict(audit)]
   blocks += ["\n".join(_text(table)) for table in tables(audit)]
   return "\n\n".join(blocks) + "\n"
 

@@ -8,7 +8,6 @@ where a study has only one film, too. A table of views has to tell, or they are 
 import csv
 import functools
 import gzip
-import io
 import os
 import re
 import tarfile
@@ -25,7 +24,7 @@ REPORTS = ("ecgen-radiology", "NLMCXR_reports/ecgen-radiology", "NLMCXR_reports"
 IMAGES = ("NLMCXR_png", "images/images_normalized", "images", "")
 # The headers of Open-I's DICOM files, and Kaggle's table of its films.
 METADATA, PROJECTIONS = "nlmcxr_dicom_metadata.csv", "indiana_projections.csv"
-MAX_BYTES = 2**27  # All reports, unpacked, are a fifth of it.
+MAX_BYTES = 2**26  # Of all reports, unpacked: they are a third of it.
 
 _VIEWS = {view: view for view in ("PA", "AP", "LL", "LATERAL")}
 _VIEWS |= dict.fromkeys(("RL", "LARGE LATERAL", "Lateral"), "LATERAL")
@@ -33,7 +32,7 @@ _VIEWS |= dict.fromkeys(("RL", "LARGE LATERAL", "Lateral"), "LATERAL")
 _VIEWS["Frontal"] = "PA"
 _SECTIONS = ("findings", "impression", "indication", "history", "comparison")
 _STUDY, _IMAGE = re.compile(r"CXR[0-9]+"), re.compile(r"[0-9A-Za-z._-]+")
-_TWICE = re.compile(r"^([0-9]+)-\1-(?=IM-)")  # Study 1 has its number twice.
+_NUMBERS = re.compile(r"^([0-9]+)-[0-9]+-(?=IM-)")  # Tables give the first only.
 _BLANK = re.compile(r"X{4,}")
 _GZIP = b"\x1f\x8b"
 
@@ -53,7 +52,7 @@ def read(
   """
   root, oddities = Path(root), []
   reports = _reports(root, oddities)
-  folder, files = _images(root)
+  images, files = _images(root)
   views = _views(root, oddities)
   found, seen = {}, set()
   for name, contents in progress(reports, len(reports), "reports", "report"):
@@ -67,7 +66,7 @@ def read(
       continue
     films = []
     for image_id in _image_ids(report, study_id, seen, oddities):
-      path = f"{folder}{files.get(_bare(image_id), f'{image_id}.png')}"
+      path = files.get(_bare(image_id), f"{image_id}.png")
       view = views.get(_bare(image_id), "unk")
       if views and view == "unk":
         oddities.append(studies.Oddity("unknown view", image_id))
@@ -76,16 +75,16 @@ def read(
       oddities.append(studies.Oddity("study without images", study_id))
     told = _sections(report)
     if not told:
-      oddities.append(studies.Oddity("empty report", study_id))
+      oddities.append(studies.Oddity("report without text", study_id))
     found[study_id] = studies.Study(
       study_id, study_id, tuple(films), sections=told, has_report=bool(told)
     )
   if not found:
     raise ValueError(f"{root}: none of its {len(reports)} reports could be read")
   others = sorted(files[name] for name in files.keys() - seen)
-  oddities += [studies.Oddity(mimic_cxr.NO_STUDY, folder + name) for name in others]
+  oddities += [studies.Oddity(mimic_cxr.NO_STUDY, name) for name in others]
   return studies.Download(
-    "iu_xray", str(root), studies.in_order(found.values()), tuple(oddities)
+    "iu_xray", str(images), studies.in_order(found.values()), tuple(oddities)
   )
 
 
@@ -99,8 +98,8 @@ def _reports(root: Path, oddities: Oddities) -> list[tuple[str, Contents]]:
     if (root / name).is_file():
       return _members(root / name, oddities)
   raise FileNotFoundError(
-    f"{root}: has no reports: {ARCHIVES[0]} was expected right in it, or its unpacked "
-    f"folder {REPORTS[0]}/ with 1.xml and its like"
+    f"{root}: has no reports: {ARCHIVES[0]} was expected in it, or its unpacked folder "
+    f"{REPORTS[0]}/ with 1.xml and its like"
   )
 
 
@@ -125,12 +124,12 @@ def _members(path: Path, oddities: Oddities) -> list[tuple[str, Contents]]:
           found.append((name.name, lambda content=content: content))
   except _TooLargeError:
     raise ValueError(
-      f"{path}: holds more than {MAX_BYTES:,} bytes, which no archive of Open-I's "
-      "reports does"
+      f"{path}: holds more than reports, which are less than {MAX_BYTES:,} bytes; "
+      "fetch it again"
     ) from None
   except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile):
     raise ValueError(
-      f"{path}: is a damaged or cut archive (interrupted download?); fetch it again"
+      f"{path}: is a damaged archive (interrupted download?); fetch it again"
     ) from None
   if not found:
     raise ValueError(f"{path}: holds no reports like {REPORTS[0]}/1.xml")
@@ -157,7 +156,7 @@ class _Bounded:
 
 
 def _opened(path: Path) -> IO[bytes]:
-  """A file, unpacked if it is gzip, whatever its name: some browsers unpack it."""
+  """An archive as it is without gzip, which some browsers take off."""
   try:
     with path.open("rb") as file:
       opener = gzip.open if file.read(2) == _GZIP else open
@@ -168,7 +167,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 def _parse(content: bytes, name: str, oddities: Oddities) -> ElementTree.Element | None:
   """A report's root, None if it is unusable."""
-  kind = "report damaged"
+  kind = "report damaged" if content.strip() else "empty report"
   if len(content) > texts.MAX_BYTES:
     kind = "report too large"
   else:
@@ -177,7 +176,7 @@ def _parse(content: bytes, name: str, oddities: Oddities) -> ElementTree.Element
       # Entities that are declared may expand to any length; Open-I's declare none.
       if "<!DOCTYPE" not in text and "<!ENTITY" not in text:
         return ElementTree.fromstring(text)
-      kind = "report declares entities"
+      kind = "report with entities"
     except (UnicodeDecodeError, ElementTree.ParseError):
       pass
   oddities.append(studies.Oddity(kind, name))
@@ -221,21 +220,19 @@ def _sections(report: ElementTree.Element) -> dict[str, str]:
   return {name: _BLANK.sub("___", text) for name, text in told.items() if text}
 
 
-def _images(root: Path) -> tuple[str, dict[str, str]]:
-  """The folder of images, as paths begin with it, and their names by bare id."""
-  for name in IMAGES:
-    files = {
-      _bare(path.name): path.name for path in sorted((root / name).glob("*.png"))
-    }
-    if files:
-      return f"{name}/" if name else "", files
-  return f"{IMAGES[0]}/", {}
+def _images(root: Path) -> tuple[Path, dict[str, str]]:
+  """The folder of images, and their names by bare id; `root` where there are none."""
+  for folder in (root / name for name in IMAGES):
+    paths = sorted(folder.glob("*.png"))
+    if paths:
+      return folder, {_bare(path.name): path.name for path in paths}
+  return root, {}
 
 
 def _bare(name: str) -> str:
   """What all tables, folders and reports call a film, whatever they put around it."""
   name = name.removesuffix(".png").removesuffix(".dcm").removeprefix("CXR")
-  return _TWICE.sub(r"\1-", name.replace("_", "-"))
+  return _NUMBERS.sub(r"\1-", name.replace("_", "-"))
 
 
 def _views(root: Path, oddities: Oddities) -> Mapping[str, str]:
@@ -257,7 +254,7 @@ def _views(root: Path, oddities: Oddities) -> Mapping[str, str]:
 def _rows(path: Path, columns: Iterable[str]) -> Iterator[list[str]]:
   """The columns of a table some of whose fields go over several lines."""
   try:
-    with io.TextIOWrapper(_opened(path), "utf-8-sig", errors="replace") as file:
+    with tables.opened(path) as file:
       lines = csv.DictReader(file)
       missing = [name for name in columns if name not in (lines.fieldnames or ())]
       if missing:
@@ -266,5 +263,5 @@ def _rows(path: Path, columns: Iterable[str]) -> Iterator[list[str]]:
         yield [(line[name] or "").strip() for name in columns]
   except (EOFError, zlib.error, gzip.BadGzipFile, csv.Error):
     raise ValueError(
-      f"{path}: is a damaged or cut table (interrupted download?); fetch it again"
+      f"{path}: is a damaged table (interrupted download?); fetch it again"
     ) from None

@@ -4,67 +4,6 @@ import pytest
 
 from data_pipelines import history
 
-# Every sentence is invented.
-REPORT = """                                 FINAL REPORT
- EXAMINATION:  CHEST (PA AND LAT)
-
- INDICATION:  ___ year old woman with
- a cough since 10:30, 2.5 weeks  after __ leave  // any pneumonia
-
- TECHNIQUE AND HISTORY:  Two views.
-
- COMPARISON:  None.
-
- FINDINGS:  The lungs are clear. Heart size is normal.
-
- REASON  FOR EXAM: Fever; see History: none.
- IMPRESSION:  No pneumonia.
-"""
-
-
-def test_sections_are_in_the_order_of_the_file():
-  found = history.sections(REPORT)
-  assert [header for header, _ in found] == [
-    *("EXAMINATION", "INDICATION", "TECHNIQUE AND HISTORY", "COMPARISON", "FINDINGS"),
-    *("REASON FOR EXAM", "IMPRESSION"),
-  ]
-  assert found[0][1] == "CHEST (PA AND LAT)"
-  assert found[5][1] == "Fever; see History: none."
-  assert history.sections("No header here: none.") == []
-
-
-@pytest.mark.parametrize(
-  ("text", "headers"),
-  [
-    ("CLINICAL HISTORY:", ["CLINICAL HISTORY"]),
-    ("OLD CLINICAL HISTORY: x", ["OLD CLINICAL HISTORY"]),
-    ("PORTABLE AP\nHISTORY: x", ["HISTORY"]),
-    ("His HISTORY: x", ["HISTORY"]),
-    ("preHISTORY: x", []),
-    ("HISTORYx: PAST History: x", []),
-    ("AP 2 HISTORY: x", ["HISTORY"]),
-    ("HISTORY of falls: x", []),
-    ("at 10:30 the film", []),
-    ("HISTORY: a HISTORY: b", ["HISTORY", "HISTORY"]),
-  ],
-)
-def test_a_header_is_a_maximal_run_of_upper_case_words(text, headers):
-  assert [header for header, _ in history.sections(text)] == headers
-
-
-def test_the_history_of_a_report():
-  """Of no section but the listed ones; none of findings or impression."""
-  assert history.of_report(REPORT) == (
-    "<unk> year old woman with a cough since <time>, <num> weeks after <unk> leave "
-    "// any pneumonia fever; see history: none."
-  )
-  assert history.of_report("FINDINGS: Clear.") == ""
-
-
-@pytest.mark.parametrize("header", sorted(history.HEADERS))
-def test_every_listed_header_counts(header):
-  assert history.of_report(f"{header}: Cough.\nTECHNIQUE: PA.") == "cough."
-
 
 @pytest.mark.parametrize(
   ("text", "clean"),
@@ -78,13 +17,6 @@ def test_every_listed_header_counts(header):
 )
 def test_cleaning(text, clean):
   assert history.clean(text) == clean
-
-
-def test_a_history_of_open_i():
-  parts = {"INDICATION": "Chest  pain", "COMPARISON": "None.", "FINDINGS": "Clear."}
-  assert history.of_open_i(parts) == "chest pain"
-  assert history.of_open_i(parts, comparison=True) == "chest pain none."
-  assert history.of_open_i({"FINDINGS": "Clear."}, comparison=True) == ""
 
 
 def record(indication="", past=""):

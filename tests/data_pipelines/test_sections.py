@@ -97,6 +97,55 @@ def test_prose_begins_no_section(prose):
   }
 
 
+# Spec eir 3.1: what tells of the patient.
+@pytest.mark.parametrize(
+  "header",
+  [
+    *("INDICATION", "HISTORY", "CLINICAL HISTORY", "REASON FOR EXAM"),
+    *("REASON FOR EXAMINATION", "CLINICAL INFORMATION", "CLINICAL INDICATION"),
+    "PATIENT HISTORY",
+  ],
+)
+def test_what_tells_of_the_patient_is_indication_or_history(header):
+  (name,) = sections.read(f"{header}: Cough.\nEXAM: Chest.")
+  assert name in ("indication", "history")
+
+
+@pytest.mark.parametrize("header", ["HISTORY", "INDICATION", "COMPARISON", "TECHNIQUE"])
+def test_what_was_seen_is_no_history_for_want_of_a_header(header):
+  text = f"{header}:\n \n A cough.\n // edema?\n \n The lungs are clear.\n"
+  assert sections.read(text) == {header.lower(): "A cough. // edema?"}
+
+
+@pytest.mark.parametrize("header", ["RECOMMENDATION(S)", "NOTIFICATION", "Study date"])
+def test_what_is_no_section_ends_one(header):
+  assert sections.read(f"IMPRESSION: Clear.\n{header}: Call.") == {
+    "impression": "Clear."
+  }
+
+
+@pytest.mark.parametrize(
+  ("header", "name"),
+  [
+    *((h, "findings") for h in ("FINDINS", "FINDIGNS", "FINDGINGS")),
+    *((h, "impression") for h in ("IMPESSION", "MPRESSION", "IMPRSSION")),
+    *(("COMPARISION", "comparison"), ("INDICAITON", "indication")),
+  ],
+)
+def test_headers_are_misspelt(header, name):
+  assert sections.read(f"{header}: None.") == {name: "None."}
+  fracture = "FINDINGS: Old.\nCOMPRESSION: of T8.\nCONDITION: Frail."
+  assert sections.read(fracture) == {
+    "findings": "Old. COMPRESSION: of T8. CONDITION: Frail."
+  }
+
+
+def test_blanks_are_no_findings():
+  assert sections.read("FINDINGS: ___\nIMPRESSION: 1.\nCOMPARISON: ___") == {
+    "comparison": "___"
+  }
+
+
 def test_a_section_that_is_there_twice_goes_on():
   text = "FINDINGS: One.\nCOMPARISON: None.\nFINDINGS: Two."
   assert sections.read(text)["findings"] == "One. Two."
@@ -161,6 +210,7 @@ def test_invented_reports_are_read_back(kind):
       "\t\n",
       "Findings/",
     ),
+    *("ABCDEFG:\n", "F:\n", "A/", "1:", "X1: ", "Impression:\n", "\r", "AP CHEST:"),
     *("__________\n", "FINDINGS (", "FINAL REPORT\n", "ADDENDUM\n__________\n"),
   ],
 )

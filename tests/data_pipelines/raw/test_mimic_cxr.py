@@ -1,7 +1,6 @@
 import collections
 import gzip
 import os
-import re
 import shutil
 
 import numpy as np
@@ -13,7 +12,6 @@ from data_pipelines import images, records
 from data_pipelines.raw import mimic_cxr, studies
 
 STUDIES = 300
-HEADER = re.compile(r"^ *(findings|finding|impression|conclusion)[a-z ]*:", re.I | re.M)
 LAYOUTS = {
   "jpg": {},
   "dicom": dict(layout="dicom", zipped_reports=True, gzipped=False),
@@ -21,26 +19,12 @@ LAYOUTS = {
 }
 
 
-def sections(text):
-  """Enough of a reader of sections for reports that are all of few kinds."""
-  parts = HEADER.split(text)
-  found = {}
-  for name, body in zip(parts[1::2], parts[2::2]):
-    name = {"finding": "findings", "conclusion": "impression"}.get(name.lower(), name)
-    found[name.lower()] = " ".join(body.split())
-  return found
-
-
-def read(root, **options):
-  return mimic_cxr.read(root, section_reader=sections, **options)
-
-
 @pytest.fixture(scope="module", params=LAYOUTS)
 def tree(request, tmp_path_factory):
   """A download, what is in it, and what is read of it."""
   root = tmp_path_factory.mktemp("mimic")
   truth = fake_mimic.build(root, STUDIES, **LAYOUTS[request.param])
-  return root, truth, read(root)
+  return root, truth, mimic_cxr.read(root)
 
 
 @pytest.fixture
@@ -119,19 +103,19 @@ def test_labels_are_read_by_name(small):
     )
     for line in lines[1:]
   }
-  assert {s.study_id: s.labels for s in read(small).studies} == expected
+  assert {s.study_id: s.labels for s in mimic_cxr.read(small).studies} == expected
   flipped = [[*line[:2], *line[:1:-1]] for line in lines]
   negbio = path.with_name("mimic-cxr-negbio.csv")
   fake_tables.write(negbio, flipped, gzipped=True)
   path.unlink()
-  again = read(small, labels="negbio").studies
+  again = mimic_cxr.read(small, labels="negbio").studies
   assert {s.study_id: s.labels for s in again} == expected
-  assert read(small).counts() == {"no labels": 1}
-  assert read(small).studies[0].labels == studies.NO_LABELS
+  assert mimic_cxr.read(small).counts() == {"no labels": 1}
+  assert mimic_cxr.read(small).studies[0].labels == studies.NO_LABELS
 
 
 def test_a_handful_has_no_oddities(small):
-  assert not read(small).oddities
+  assert not mimic_cxr.read(small).oddities
 
 
 def test_dicom_has_its_tables_elsewhere(tmp_path):
@@ -140,8 +124,8 @@ def test_dicom_has_its_tables_elsewhere(tmp_path):
   truth = fake_mimic.build(root, 8, layout="dicom")
   for path in root.glob("mimic-cxr-2*"):
     shutil.move(path, tables)
-  assert not any(study.time for study in read(root).studies)
-  download = read(root, tables=tables)
+  assert not any(study.time for study in mimic_cxr.read(root).studies)
+  download = mimic_cxr.read(root, tables=tables)
   assert not download.oddities
   assert {study.study_id: study.time for study in download.studies} == truth.times
   film = download.studies[0].films[0]
@@ -150,20 +134,26 @@ def test_dicom_has_its_tables_elsewhere(tmp_path):
 
 
 def test_reports_lie_elsewhere_or_among_the_images(small, tmp_path_factory):
-  expected = read(small).studies
+  expected = mimic_cxr.read(small).studies
   elsewhere = tmp_path_factory.mktemp("reports") / "any name"
   shutil.move(small / "mimic-cxr-reports", elsewhere)
   with pytest.raises(OSError, match=r"has no reports: mimic-cxr-reports\.zip was exp"):
-    read(small)
-  assert read(small, reports=elsewhere).studies == expected
+    mimic_cxr.read(small)
+  assert mimic_cxr.read(small, reports=elsewhere).studies == expected
   shutil.copytree(elsewhere / "files", small / "files", dirs_exist_ok=True)
-  assert read(small).studies == expected
+  assert mimic_cxr.read(small).studies == expected
+
+
+def test_sections_may_be_read_by_another(small):
+  reader = lambda text: {"findings": text[:3], "impression": ""}
+  found = mimic_cxr.read(small, section_reader=reader).studies
+  assert {tuple(study.sections) for study in found} == {("findings",)}
 
 
 def test_progress_is_told(small):
   told = []
   wrapper = lambda items, *what: told.append(what) or items
-  read(small, progress=wrapper)
+  mimic_cxr.read(small, progress=wrapper)
   assert told == [(20, "reports", "report")]
 
 
@@ -190,7 +180,7 @@ def test_time(small, written, time, kind):
   header, row, *_ = path.read_text().splitlines()
   changed = ",".join([*row.split(",")[:-2], *written])
   path.write_text(f"{header}\n{changed}\n")
-  download = read(small)
+  download = mimic_cxr.read(small)
   assert [study.time for study in download.studies] == [time]
   counts = download.counts()
   assert counts.pop(kind, 0) == bool(kind)
@@ -203,16 +193,16 @@ def test_time(small, written, time, kind):
 
 def test_first_of_two_rows_of_an_image_is_kept(small):
   path = small / "mimic-cxr-2.0.0-metadata.csv"
-  expected = read(small).studies
+  expected = mimic_cxr.read(small).studies
   edit(path, lambda text: text + text.splitlines()[1].replace(",3056,", "LAO,3056,"))
-  assert read(small).studies == expected
-  assert read(small).counts() == {"duplicate image id": 1}
+  assert mimic_cxr.read(small).studies == expected
+  assert mimic_cxr.read(small).counts() == {"duplicate image id": 1}
 
 
 @pytest.mark.parametrize("wrong", ["files", "..", "nowhere", "mimic-cxr-reports"])
 def test_wrong_folder(small, wrong):
   with pytest.raises(OSError, match=r"mimic-cxr-\*metadata\.csv or") as raised:
-    read(small / wrong)
+    mimic_cxr.read(small / wrong)
   assert str(raised.value).startswith(str(small / wrong))
   assert "\n" not in str(raised.value)
 
@@ -220,7 +210,7 @@ def test_wrong_folder(small, wrong):
 def test_tables_without_images(small):
   shutil.rmtree(small / "files")
   with pytest.raises(OSError, match=r"has no folder files/.*s50414267/\*\.jpg"):
-    read(small)
+    mimic_cxr.read(small)
 
 
 def test_unusable_tables(small):
@@ -228,19 +218,19 @@ def test_unusable_tables(small):
   content = path.read_text()
   path.write_text(content.splitlines()[0])
   with pytest.raises(ValueError, match="names no image that could be used"):
-    read(small)
+    mimic_cxr.read(small)
   path.write_text(content.replace("StudyDate", "Date"))
   with pytest.raises(ValueError, match=r"metadata\.csv: has no column StudyDate; its"):
-    read(small)
+    mimic_cxr.read(small)
   path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content.encode())[:-40])
   path.unlink()
   with pytest.raises(ValueError, match="interrupted download"):
-    read(small)
+    mimic_cxr.read(small)
 
 
 def test_unknown_labeller(small):
   with pytest.raises(ValueError, match="labels are of chexpert or negbio, not 'x'"):
-    read(small, labels="x")
+    mimic_cxr.read(small, labels="x")
 
 
 def test_the_same_seed_is_the_same_download(small, tmp_path_factory):
