@@ -49,6 +49,7 @@ def thorax() -> ml_collections.ConfigDict:
     dicom_window="display",  # How `generate` reads DICOM: as the data were made.
     skip_damaged=False,
     in_memory=True,  # 32 kB a study; read anew, each costs a tenth of its step.
+    features=placeholder(str),  # A folder of `jaxrg.precompute`, for stage 1.
     without=(),  # Of "prior" and "context", what the model never sees.
   )
   # A vocabulary of the data's own; GPT-2's 50,257 entries cost more than the rest.

@@ -81,7 +81,8 @@ class Examples:
     image, view = record["image"], record["view"]
     if view and view not in self._views:
       self.unknown_views[index] = view
-    if image.shape[:2] != (self._image_size,) * 2:
+    # Features of a film are a matrix, and of no size in pixels.
+    if image.ndim == 3 and image.shape[:2] != (self._image_size,) * 2:
       image = images.process(image, self._image_size)
     return image, records.view_row(view, self._views)
 
@@ -91,7 +92,8 @@ class Studies(Examples):
 
   `edit` gets the index and the record of a study and returns the record as the model
   shall see it (`interventions` has some). A prior, the edited record's too, is the film
-  of its own record as it is stored, whatever `edit` makes of that one.
+  of its own record as it is stored, whatever `edit` makes of that one. `features` (s c)
+  are seen in place of films, by the ids of their records.
   """
 
   def __init__(
@@ -103,12 +105,19 @@ class Studies(Examples):
     views: Sequence[str],
     edit: Edit | None = None,
     in_memory: bool = False,
+    features: Mapping[str, np.ndarray] | None = None,
   ):
     super().__init__(source, image_size=image_size, views=views, in_memory=in_memory)
-    self._encode, self._edit = encode, edit
+    self._encode, self._edit, self._features = encode, edit, features
+
+  def _record(self, index: int) -> Record:
+    if self._features is None:
+      return parse(self._source, index)
+    record = parse_text(self._source, index)
+    return record | {"image": self._features[record["id"]]}
 
   def _example(self, index: int) -> dict[str, np.ndarray]:
-    record = with_report(parse(self._source, index))
+    record = with_report(self._record(index))
     if self._edit is not None:
       record = self._edit(index, record)
     prior = int(record["prior"])
@@ -116,7 +125,7 @@ class Studies(Examples):
     image, view = self._film(index, record)
     prior_image, prior_view = np.zeros_like(image), self._views.index("unk")
     if has_prior:
-      prior_image, prior_view = self._film(prior, parse(self._source, prior))
+      prior_image, prior_view = self._film(prior, self._record(prior))
     return {
       **ids(index, record),
       "image": image,

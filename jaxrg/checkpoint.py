@@ -1,9 +1,10 @@
 """Checkpoints of a run, and the export of its variables; the one user of Orbax."""
 
 import contextlib
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -142,6 +143,16 @@ def _is_damage(error: Exception) -> bool:
   return bool(re.match("[A-Z_]+: ", str(error))) or isinstance(
     error, json.JSONDecodeError
   )
+
+
+def digest(flat: Mapping[str, Any]) -> str:
+  """Of arrays by path, whole on this process: sha256, hexadecimal."""
+  found = hashlib.sha256()
+  for path, array in sorted(flat.items()):
+    array = np.asarray(array)
+    found.update(f"{path} {array.dtype} {array.shape}\n".encode())
+    found.update(array.tobytes())
+  return found.hexdigest()
 
 
 def load_config(directory: epath.PathLike) -> dict:

@@ -6,7 +6,6 @@ whichever split the query is of.
 
 import dataclasses
 import functools
-import hashlib
 import io
 import zipfile
 from collections.abc import Collection, Mapping
@@ -17,6 +16,7 @@ from etils import epath
 from flax import traverse_util
 
 from data_pipelines import files
+from jaxrg import checkpoint
 
 CORPUS = "train"
 ENCODER = ("vision", "head")  # What of a model makes embeddings.
@@ -178,9 +178,4 @@ def checksum(variables: Mapping[str, Any]) -> str:
       "These variables have no params/vision, so they are no image encoder; give the "
       "export of an EIR stage."
     )
-  digest = hashlib.sha256()
-  for path, array in sorted(flat.items()):
-    array = np.asarray(array)
-    digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
-    digest.update(array.tobytes())
-  return digest.hexdigest()
+  return checkpoint.digest(flat)

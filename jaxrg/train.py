@@ -1,12 +1,11 @@
 """Training: one stage of a config, from data to an export."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from etils import epath
@@ -18,8 +17,10 @@ from data_pipelines import loader, records
 from jaxrg import (
   checkpoint,
   exports,
+  features,
   inputs,
   logs,
+  models,
   objectives,
   pretrained,
   sharding,
@@ -60,6 +61,8 @@ def train(
     abstract, start = first_state(stage, mesh, init_from)
     state = checkpoint.restore(checkpoints, abstract)
     state = start() if state is None else state
+    if config.data.get("features") and name == features.stage(config):
+      features.check(config, {"params": state.params, **state.extra})
     state = loop(stage, state, mesh, checkpoints, directory)
     unknown = stage.studies.unknown_views.values()  # Of what this process has read.
     if unknown and jax.process_index() == 0:
@@ -82,36 +85,49 @@ def train(
 
 def first_state(stage: stages.Stage, mesh: Mesh, init_from: Sequence[epath.Path]):
   """The state's shapes and places, and a function that makes it as it is at step 0."""
-  objective, config = stage.recipe.objective, stage.config
-  example = jax.tree.map(lambda x: x[None], stage.studies[int(stage.indices[0])])
-  key = jax.random.key(config.seed)
-
-  def random(key):
-    method = objectives.METHODS[objective]
-    batch = jax.tree.map(jnp.asarray, example)
-    return stage.model.init(key, inputs.argument(batch, method), method=method)
+  config, key = stage.config, jax.random.key(stage.config.seed)
 
   def complete(variables, key):
     variables = stage.complete(variables, key)
     return init(variables, stage.tx, stage.recipe.optim.frozen)
 
   # Their shapes first, then their shardings, then their values in place.
-  variables = jax.eval_shape(random, key)
+  variables = jax.eval_shape(_random(config, stage.name), key)
   shapes = jax.eval_shape(complete, variables, key)
-  place = lambda tree: sharding.state_shardings(tree, mesh, config.axis_rules)
-  shardings = place(shapes)
+  shardings = sharding.state_shardings(shapes, mesh, config.axis_rules)
 
   def start() -> TrainState:
-    fresh, has = jax.jit(random, out_shardings=place(variables))(key), set()
-    anew = stage.recipe.get("fresh", ())
-    for export in init_from:
-      unused = objectives.UNUSED.get(objective, ())
-      fresh = overlay(fresh, export, unused, anew)
-      has |= checkpoint.variable_shapes(export)["params"].keys()
-    fresh = pretrained.overlay(fresh, config, has - set(anew))
+    fresh = first_variables(config, stage.name, mesh, init_from)
     return jax.jit(complete, out_shardings=shardings)(fresh, key)
 
   return sharding.abstract(shapes, shardings), start
+
+
+def first_variables(
+  config: ml_collections.ConfigDict,
+  name: str,
+  mesh: Mesh,
+  init_from: Sequence[epath.Path],
+) -> dict[str, Any]:
+  """The model's variables at step 0 of a stage: exports', published, or random."""
+  recipe, key = config[name], jax.random.key(config.seed)
+  random, anew = _random(config, name), recipe.get("fresh", ())
+  shapes = jax.eval_shape(random, key)
+  places = sharding.state_shardings(shapes, mesh, config.axis_rules)
+  fresh, has = jax.jit(random, out_shardings=places)(key), set()
+  for export in init_from:
+    unused = objectives.UNUSED.get(recipe.objective, ())
+    fresh = overlay(fresh, export, unused, anew)
+    has |= checkpoint.variable_shapes(export)["params"].keys()
+  return pretrained.overlay(fresh, config, has - set(anew))
+
+
+def _random(
+  config: ml_collections.ConfigDict, name: str
+) -> Callable[[jax.Array], dict[str, Any]]:
+  """What makes random variables of a key: those that the stage's method asks for."""
+  model, method = models.build(config.model), objectives.METHODS[config[name].objective]
+  return lambda key: model.init(key, inputs.example(config, method), method=method)
 
 
 def loop(

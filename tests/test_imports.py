@@ -82,7 +82,8 @@ def test_each_outside_framework_has_one_importer(framework, importer):
 def test_only_builders_know_how_data_sets_are_written():
   builders = {f"data_pipelines.{n}" for n in ("building", "thorax.builder", "prepared")}
   assert importers("tensorflow_datasets") <= builders
-  assert importers("array_record") <= {"data_pipelines.film_store"}
+  stores = {f"data_pipelines.{n}" for n in ("film_store", "feature_store")}
+  assert importers("array_record") <= stores
 
 
 def test_all_kinds_of_tokenizer_are_of_one_framework():
@@ -185,6 +186,7 @@ def test_tables_know_nothing_of_models():
 def test_only_what_runs_a_stage_sees_a_config():
   seen = {"main", "runs", "checks", "stages", "train", "validation", "exports"}
   seen |= {"convert.__main__", "conversion", "pretrained", "experiment"}
+  seen |= {"precompute", "features"}
   seen |= {f"experiments.{name}" for name in ("arms", "comparison", "errors")}
   seen |= {
     f"experiments.{name}" for name in ("retrieval", "probing", "features", "eir")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import interventions, loader
+from data_pipelines.feature_store import FeatureStore
 from data_pipelines.loader import Record
 from jaxrg import tokenizers
 from jaxrg.tokenizers import Tokenizer
@@ -92,7 +93,8 @@ def study_reader(config: Any, tokenizer: Tokenizer) -> Callable[..., loader.Stud
 def studies(
   config: Any, recipe: Any, tokenizer: Tokenizer, source: Sequence[Any]
 ) -> loader.Studies:
-  """A split as the stage of `recipe` reads it."""
+  """A split as the stage of `recipe` reads it: stage 1 from features, if there are."""
+  folder = config.data.features if recipe.objective == "contrastive" else None
   return loader.Studies(
     source,
     encode_for(config, recipe, tokenizer),
@@ -100,4 +102,5 @@ def studies(
     views=config.data.views,
     edit=interventions.without(config.data.without),
     in_memory=config.data.in_memory,
+    features=FeatureStore(folder) if folder else None,
   )

@@ -16,6 +16,7 @@ from jaxrg.models.layers import BatchNorm, Dtype, layer_norm, torch_linear, wide
 
 Batch = dict[str, Array]
 Pixels = Float[Array, "b height width channels"] | UInt8[Array, "b height width 1"]
+Encoded = Float[Array, "b s c"]  # The encoder's last hidden states.
 
 CURRENT, PRIOR = 0, 1  # Rows of the temporal embedding.
 
@@ -52,7 +53,8 @@ class ProjectionHead(nn.Module):
 class PriorRG(nn.Module):
   """The parts are fields; this class is only how they are joined.
 
-  A batch holds `image`, `prior_image` (uint8 as stored, or float as standardised),
+  A batch holds `image`, `prior_image` (uint8 as stored, float as standardised, or for
+  stage 1 the encoder's last hidden states b s c),
   `view`, `prior_view` (rows of the view table), `has_prior`, the token arrays
   `context`, `report`, `tokens` with their `*_mask`.
   """
@@ -97,12 +99,25 @@ class PriorRG(nn.Module):
     self.logit_scale = self.param("logit_scale", scale, ())
 
   def encode_image(
-    self, image: Pixels, mask: Bool[Array, "b"] | None = None, *, train: bool = False
-  ) -> tuple[Array, Array]:
-    """All hidden states (b layers s c) and the last, normalised (b s c)."""
+    self,
+    image: Pixels | Encoded,
+    mask: Bool[Array, "b"] | None = None,
+    *,
+    train: bool = False,
+  ) -> tuple[Array | None, Array]:
+    """All hidden states (b layers s c) and the last, normalised (b s c).
+
+    Of an image that was encoded before there is the last only, which is itself.
+    """
+    if image.ndim == 3:
+      return None, image.astype(self.dtype)
     if image.dtype == jnp.uint8:
       image = (image.astype(jnp.float32) / 255 - self.pixel_mean) / self.pixel_std
     return self.vision(image, mask, train=train)
+
+  def last_hidden(self, image: Pixels) -> Encoded:
+    """All that stage 1 reads of a film."""
+    return self.encode_image(image)[1]
 
   def features(self, image: Pixels) -> Float[Array, "b c"]:
     """What a film is without its view, prior and context: the mean of its tokens."""
