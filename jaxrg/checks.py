@@ -8,7 +8,9 @@ import jax
 import ml_collections
 
 from data_pipelines import graphs, interventions, topics, triples
+from data_pipelines.feature_store import FeatureStore
 from jaxrg import (
+  features,
   inputs,
   models,
   momentum,
@@ -39,6 +41,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   _known("tokenizer.name", config.tokenizer.name, TOKENIZERS[config.paper])
   sharding.check_rows(config.decode.batch_size, mesh, "decode.batch_size")
   if config.paper == "priorrg":
+    if config.data.features:
+      features.stage(config)
+      FeatureStore(config.data.features)
     if config.tokenizer.name == "gpt2":
       check_vocabulary(config, Tokenizer.gpt2())
   else:

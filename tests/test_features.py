@@ -178,6 +178,13 @@ def test_the_verb(few, tmp_path, capfd):
   assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_without_features_is_refused_before_a_run_is_made(few, tmp_path):
+  config = get_config({"data.features": str(tmp_path)})
+  with pytest.raises(ValueError, match="holds no whole store of features"):
+    runs.run(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_the_same_wherever_its_features_lie(tmp_path):
   one, other = (get_config({"data.features": folder}) for folder in ("a", "b"))
   assert runs.identity(one) == runs.identity(other)

@@ -18,7 +18,7 @@ SHARING = (
 WITHHELD = "Text of reports is left out (include_text is off)."
 
 _FOLDED = 9  # Rows from which on a table is folded.
-_NAME, _PLOT, _BAR = 175, 230, 9  # Pixels: of names, of the longest bar, of its height.
+_NAME, _PLOT, _BAR = 222, 185, 9  # Pixels: of names, of the longest bar, of its height.
 
 _STYLE = """
 :root { --ink: #1b2430; --soft: #586474; --line: #d9dee5; --paper: #fff;
