@@ -12,10 +12,10 @@ import time
 import pytest
 
 import fake_mimic
-from data_pipelines import datasets, loader, prepare, prepared, records
+from data_pipelines import datasets, loader, prepared, records
 from data_pipelines.raw import preparation, priors, rules, shards
 
-REPOSITORY = pathlib.Path(prepare.__file__).parents[1]
+REPOSITORY = pathlib.Path(preparation.__file__).parents[2]
 SIZE = 24
 OURS = rules.preset("mimic_cxr", "ours")
 RECIPE = shards.Recipe(SIZE, dicom_window="mimic_jpg")
