@@ -28,6 +28,16 @@ def cores() -> int:
   return os.cpu_count() or 1
 
 
+def free_bytes(folder: os.PathLike) -> float:
+  """What is free where a folder is, or is to be; in a bucket there is no end."""
+  if "://" in os.fspath(folder):
+    return float("inf")
+  path = Path(folder).absolute()
+  while not path.exists():
+    path = path.parent
+  return shutil.disk_usage(path).free
+
+
 def features(**special: Any) -> tfds.features.FeaturesDict:
   """The features of `records.FIELDS`, plain texts and numbers but for the `special`."""
   labels = tfds.features.Tensor(shape=(len(records.LABELS),), dtype=np.int8)

@@ -9,7 +9,6 @@ The presets differ in which studies they choose; the films are stored once for a
 """
 
 import os
-import shutil
 
 from absl import app, flags
 from etils import epath
@@ -141,14 +140,11 @@ def _rules(dataset: str) -> rules.Rules:
 
 def _need(count: int, recipe: shards.Recipe, out: epath.Path) -> str:
   """What is to be stored, before it is; what is there already is not counted off."""
-  told = (
+  return (
     f"{count:,} films at {recipe.size} px, {recipe.encoding}: about "
-    f"{shards.bytes_needed(count, recipe) / 1e9:.3g} GB in {out}"
+    f"{shards.bytes_needed(count, recipe) / 1e9:.3g} GB in {out}, where "
+    f"{building.free_bytes(out) / 1e9:.3g} GB are free"
   )
-  if "://" in os.fspath(out):
-    return told
-  above = next(path for path in (out, *out.parents) if path.exists())
-  return f"{told}, where {shutil.disk_usage(above).free / 1e9:.3g} GB are free"
 
 
 if __name__ == "__main__":

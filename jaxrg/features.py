@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -189,16 +188,13 @@ def _digest(told: dict[str, Any], ids: Sequence[str]) -> str:
 
 def _need(count: int, shape: Sequence[int], size: int, out: epath.Path) -> str:
   """What the features take; raises OSError where there is no room for that."""
-  needed = count * size
+  free, there = building.free_bytes(out), 0
+  if out.exists():
+    there = sum(path.stat().length for path in out.glob("*.array_record"))
   told = (
     f"{count:,} films x {' x '.join(map(str, shape))} x 2 bytes: "
-    f"{needed / 1e9:.3g} GB in {out}"
+    f"{count * size / 1e9:.3g} GB in {out}, where {free / 1e9:.3g} GB are free"
   )
-  if "://" in os.fspath(out):
-    return told
-  above = next(path for path in (out, *out.parents) if path.exists())
-  free = shutil.disk_usage(above).free
-  there = sum(path.stat().length for path in out.glob("*.array_record"))
-  if needed - there > free:
-    raise OSError(f"{told}, where {free / 1e9:.3g} GB are free; give another --out.")
-  return f"{told}, where {free / 1e9:.3g} GB are free"
+  if count * size - there > free:
+    raise OSError(f"{told}; give another --out.")
+  return told

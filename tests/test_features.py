@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 import micro
-from data_pipelines import datasets, feature_store, loader
+from data_pipelines import building, datasets, feature_store, loader
 from data_pipelines.feature_store import FeatureStore
 from jaxrg import features, runs, sharding, stages, train
 
@@ -160,8 +160,7 @@ def test_the_disk_that_is_needed_is_told_first(store, tmp_path, capsys, monkeypa
   told = capsys.readouterr().out.splitlines()[0]
   films = micro.COUNTS["train"] + micro.COUNTS["validation"]
   assert told.startswith(f"{films} films x 17 x 16 x 2 bytes: 3.48e-05 GB in ")
-  usage = features.shutil.disk_usage(tmp_path)._replace(free=1000)
-  monkeypatch.setattr(features.shutil, "disk_usage", lambda folder: usage)
+  monkeypatch.setattr(building, "free_bytes", lambda folder: 1000)
   with pytest.raises(OSError, match="1e-06 GB are free; give another --out"):
     compute(get_config(), tmp_path / "other")
   assert not (tmp_path / "other").exists()

@@ -101,29 +101,6 @@ def read(
   )
 
 
-def missing_files(download: studies.Download) -> list[studies.Oddity]:
-  """The films whose files are not there, found by one listing of a study's folder."""
-  missing, folder, names = [], None, frozenset()
-  for study in download.studies:
-    for film in study.films:
-      parent, _, name = film.path.rpartition("/")
-      if parent != folder:
-        folder, names = parent, _names(os.path.join(download.image_root, parent))
-      if name not in names:
-        missing.append(studies.Oddity("image file missing", film.path))
-  return missing
-
-
-def _names(folder: str) -> frozenset[str]:
-  try:
-    with os.scandir(folder) as entries:
-      return frozenset(entry.name for entry in entries if entry.is_file())
-  except (FileNotFoundError, NotADirectoryError):
-    return frozenset()
-  except OSError as error:
-    raise type(error)(f"{folder}: cannot be read ({error.strerror})") from None
-
-
 def _sources(root: Path, folder: Path) -> tuple[Path | None, Path | None]:
   """The list of DICOM files and the table of metadata; one of them may be None."""
   record_list = search(root, RECORDS) or search(folder, RECORDS)

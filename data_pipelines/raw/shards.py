@@ -11,7 +11,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -154,9 +153,7 @@ def _account(shard: Shard, retry: bool) -> Mapping | None:
 
 
 def _check_space(folder: epath.Path, count: int, recipe: Recipe) -> None:
-  if "://" in os.fspath(folder):
-    return  # A bucket has no end.
-  needed, free = bytes_needed(count, recipe), shutil.disk_usage(folder).free
+  needed, free = bytes_needed(count, recipe), building.free_bytes(folder)
   if needed > free:
     raise OSError(
       f"{folder}: {count} films at {recipe.size} px need about {needed / 1e9:.1f} GB, "

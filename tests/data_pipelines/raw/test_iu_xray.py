@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 import openi
-from data_pipelines.raw import iu_xray, mimic_cxr, rules, studies
+from data_pipelines.raw import iu_xray, rules, shards, studies
 
 XML = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation><uId id="{uid}"/><MedlineCitation><Article><Abstract>
@@ -28,6 +28,12 @@ def xml(uid, images=(), **texts):
 
 
 TWO = (("CXR7_1_IM-0001-1001", "PA and lateral"), ("CXR7_1_IM-0001-2001", "Lateral"))
+
+
+def missing(download):
+  """The films without a file."""
+  films = [film for study in download.studies for film in study.films]
+  return shards.missing([(f.id, f.path) for f in films], download.image_root)
 
 
 def write(root, reports):
@@ -81,8 +87,7 @@ def test_views_of_kaggles_table_and_what_it_calls_films(tmp_path):
   assert [film.view for film in study.films] == ["PA", "LATERAL", "unk"]
   assert study.films[1].path == "7_IM-0001-2001.dcm.png"
   assert found.counts() == {"unknown view": 1, "report without text": 1}
-  missing = [oddity.where for oddity in mimic_cxr.missing_files(found)]
-  assert missing == [study.films[0].path, study.films[2].path]
+  assert missing(found) == [study.films[0].id, study.films[2].id]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,7 @@ def test_films_lie_in_one_of_several_folders(tmp_path, folder):
     (root / folder / name).write_bytes(b"")
   found = iu_xray.read(root)
   assert found.image_root == str(root / folder)
-  assert not mimic_cxr.missing_files(found)
+  assert not missing(found)
   odd = [(oddity.kind, oddity.where) for oddity in found.oddities]
   assert ("image without study", "CXR8_IM-1.png") in odd
 

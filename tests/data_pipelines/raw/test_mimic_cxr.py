@@ -1,6 +1,5 @@
 import collections
 import gzip
-import os
 import shutil
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import fake_mimic
 import fake_tables
 from data_pipelines import images, records
-from data_pipelines.raw import mimic_cxr, studies
+from data_pipelines.raw import mimic_cxr, shards, studies
 
 STUDIES = 300
 LAYOUTS = {
@@ -71,10 +70,9 @@ def test_reports_are_those_planted(tree):
 
 def test_films_are_where_it_says(tree):
   root, truth, download = tree
-  missing = mimic_cxr.missing_files(download)
-  assert {oddity.kind for oddity in missing} == {"image file missing"}
-  ids = {os.path.basename(oddity.where).partition(".")[0] for oddity in missing}
-  assert ids == set(truth.missing)
+  sources = [(film.id, film.path) for s in download.studies for film in s.films]
+  missing = shards.missing(sources, root)
+  assert set(missing) == set(truth.missing)
   damaged = []
   for film in [film for study in download.studies for film in study.films]:
     try:

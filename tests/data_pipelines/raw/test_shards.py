@@ -1,6 +1,5 @@
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from data_pipelines import film_store, images
+from data_pipelines import building, film_store, images
 from data_pipelines.film_store import FilmStore
 from data_pipelines.raw import shards
 from data_pipelines.raw.shards import Recipe
@@ -123,8 +122,7 @@ def test_what_cannot_be_read_is_named_and_tried_again_when_asked(root, tmp_path)
 
 
 def test_a_disk_too_small_is_told_before_the_first_film(root, tmp_path, monkeypatch):
-  usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-  monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+  monkeypatch.setattr(building, "free_bytes", lambda folder: 1000)
   with pytest.raises(OSError, match=r"26 films at 24 px need about 0\.0 GB, 0\.0 GB"):
     prepare(root, tmp_path / "out")
   assert not list((tmp_path / "out").glob("*.array_record"))
