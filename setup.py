@@ -15,6 +15,7 @@ REQUIRED = (
   "jraph>=0.0.6.dev0",
   "matplotlib>=3.8",
   "ml-collections>=1.0",
+  "ml-dtypes",
   "numpy>=2",
   "optax>=0.2.6",
   "orbax-checkpoint>=0.12",
