@@ -24,13 +24,22 @@ _STAGE = flags.DEFINE_string("stage", None, "Run this stage alone.")
 _MULTIHOST = flags.DEFINE_bool(
   "multihost", False, "Join the other processes of a pod, Slurm job or Kubernetes set."
 )
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "host:port of process 0, where the system does not tell."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "Likewise: of how many.", 1
+)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Likewise: which, from 0.", 0)
 
 
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
   if _MULTIHOST.value:
-    jax.distributed.initialize()
+    jax.distributed.initialize(
+      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
   config = _CONFIG.value
   workdir = _WORKDIR.value or f"runs/{config.paper}-{config.variant.replace(',', '-')}"
   runs.run(config, workdir, _STAGE.value)
