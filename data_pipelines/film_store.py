@@ -58,14 +58,33 @@ def write(path: os.PathLike, films: Iterable[np.ndarray], encoding: str) -> None
   Raises OSError where it cannot be written.
   """
   how = ENCODINGS[encoding]
+  write_records(path, map(how.encode, films), how.options)
+
+
+def write_records(path: os.PathLike, data: Iterable[bytes], options: str) -> None:
+  """Writes records of bytes as ArrayRecord, with its options, one held at a time.
+
+  Raises OSError where they cannot be written.
+  """
   try:
-    writer = array_record_module.ArrayRecordWriter(os.fspath(path), how.options)
-    for film in films:
-      writer.write(how.encode(film))
+    writer = array_record_module.ArrayRecordWriter(os.fspath(path), options)
+    for record in data:
+      writer.write(record)
     writer.close()
   except RuntimeError as error:
     reason = str(error).splitlines()[0]
     raise OSError(f"{path}: cannot be written ({reason})") from error
+
+
+def read_account(shard: epath.Path, digest: str) -> Mapping | None:
+  """What the JSON beside a shard tells, if both are whole and of this digest."""
+  try:
+    account = json.loads(shard.with_suffix(".json").read_text())
+    there = shard.stat().length if shard.exists() else 0
+    is_same = account["digest"] == digest and account["bytes"] == there
+  except (FileNotFoundError, ValueError, KeyError):
+    return None
+  return account if is_same else None
 
 
 class FilmStore(Sequence):

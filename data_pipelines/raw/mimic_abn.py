@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_pipelines.raw import studies, tables
+from data_pipelines.raw import splits, studies, tables
 from data_pipelines.raw.annotations import SPLITS, lists
 
 NAME = "mimic_abn"
@@ -45,17 +45,15 @@ def restrict(download: studies.Download, path: str | os.PathLike) -> studies.Dow
     raise ValueError(
       f"{path}: none of its {len(named)} entries is an image or study of the download"
     )
-  found, splits = [], {}
+  found = []
   for study in download.studies:
     split, films = chosen.get(study.study_id, ("", None))
     if films is not None:
       kept = tuple(film for film in study.films if film.id in films)
       study = dataclasses.replace(study, films=kept)
     found.append(dataclasses.replace(study, split=split))
-    splits.setdefault(study.patient_id, set()).add(split)
-  for patient_id, several in splits.items():
-    if len(several - {""}) > 1:
-      oddities.append(studies.Oddity("patient in two splits", patient_id))
+  for patient_id in splits.straddling(found):
+    oddities.append(studies.Oddity("patient in two splits", patient_id))
   return studies.Download(NAME, download.image_root, found, tuple(oddities))
 
 

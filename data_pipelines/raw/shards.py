@@ -141,15 +141,8 @@ def _shards(
 
 def _account(shard: Shard, retry: bool) -> Mapping | None:
   """What is told of a shard that is written; None where it is to be."""
-  path = shard.path("json")
-  try:
-    account = json.loads(path.read_text())
-    done = account["digest"] == shard.digest() and not (retry and account["not"])
-    films = shard.path("array_record")
-    there = films.stat().length if films.exists() else 0
-  except (FileNotFoundError, ValueError, KeyError):
-    return None
-  return account if done and there == account["bytes"] else None
+  account = film_store.read_account(shard.path("array_record"), shard.digest())
+  return None if account and retry and account["not"] else account
 
 
 def _check_space(folder: epath.Path, count: int, recipe: Recipe) -> None:
