@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
@@ -52,19 +54,35 @@ def save(checkpoints, step: int, state: Any, *, score: float | None = None) -> N
 
 
 def restore(checkpoints, abstract_state: Any, step: int | None = None) -> Any | None:
-  """The state of `step`, or the newest; None in a new run.
+  """The state of `step`, or the newest that is whole; None in a new run.
 
-  Raises ValueError where the checkpoint does not fit the abstract state.
+  It warns of newer ones that are damaged: their steps will run again, to the same
+  states. Raises OSError where none is whole, and ValueError where the checkpoint does
+  not fit the abstract state.
   """
-  if checkpoints.latest is None:
-    return None
-  step = checkpoints.latest.step if step is None else step
+  if step is not None:
+    return _load(checkpoints, abstract_state, step)
+  steps = sorted((found.step for found in checkpoints.checkpoints), reverse=True)
+  for step, before in itertools.zip_longest(steps, steps[1:]):
+    try:
+      return _load(checkpoints, abstract_state, step)
+    except OSError as error:
+      if before is None:
+        raise
+      logging.warning("%s\nGoing on from step %d instead.", error, before)
+  return None
+
+
+def _load(checkpoints, abstract_state: Any, step: int) -> Any:
+  path = checkpoints.directory / str(step)
   try:
     return checkpoints.load_checkpointables(step, {"state": abstract_state})["state"]
-  except (ValueError, KeyError) as error:
-    fault = "is damaged" if _is_damage(error) else "does not fit this config"
+  except (ValueError, KeyError, OSError) as error:
+    cause = error.__cause__ or error  # Orbax says of any that its handler is no fit.
+    if isinstance(cause, OSError) or _is_damage(cause):
+      raise OSError(f"{path}: the checkpoint is damaged: {reason(cause)}") from error
     raise ValueError(
-      f"{checkpoints.directory / str(step)}: the checkpoint {fault}: {reason(error)}"
+      f"{path}: the checkpoint does not fit this config: {reason(cause)}"
     ) from error
 
 

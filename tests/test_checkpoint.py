@@ -87,10 +87,42 @@ def test_a_damaged_checkpoint(tmp_path):
     path.write_bytes(path.read_bytes()[:10])
   with (
     checkpoint.open_dir(tmp_path, keep=2) as checkpoints,
-    pytest.raises(ValueError, match=rf"^{tmp_path / '1'}") as info,
+    pytest.raises(OSError, match=rf"^{tmp_path / '1'}: .* is damaged: ") as info,
   ):
     checkpoint.restore(checkpoints, abstract(state()))
   assert "\n" not in str(info.value)
+
+
+def cut_arrays(step):
+  for path in (step / "state").glob("**/d/*"):
+    path.write_bytes(path.read_bytes()[:10])
+
+
+def lose_arrays(step):
+  shutil.rmtree(step / "state/d")
+
+
+def cut_index(step):
+  path = step / "state/_METADATA"
+  path.write_bytes(path.read_bytes()[:30])
+
+
+@pytest.mark.parametrize("damage", [cut_arrays, lose_arrays, cut_index])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+  tmp_path, damage, caplog
+):
+  save_all(tmp_path, [None, 0.5, None])
+  damage(tmp_path / "3")
+  with checkpoint.open_dir(tmp_path, keep=2) as checkpoints:
+    restored = checkpoint.restore(checkpoints, abstract(state()))
+    assert restored["step"] == 2
+    [warning] = [r.getMessage() for r in caplog.records if "damaged" in r.getMessage()]
+    assert warning.startswith(f"{tmp_path / '3'}: the checkpoint is damaged: ")
+    assert warning.endswith("Going on from step 2 instead.")
+    # The steps after it run again, and take its place.
+    checkpoint.save(checkpoints, 3, state(3))
+  with checkpoint.open_dir(tmp_path, keep=2) as checkpoints:
+    assert checkpoint.restore(checkpoints, abstract(state()))["step"] == 3
 
 
 def test_what_a_killed_save_left_is_in_nobodys_way(tmp_path):
