@@ -12,7 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_pipelines import cli
-from jaxrg import runs
+from jaxrg import preemption, runs
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The recipe, and after a colon its variant.", lock_config=True
@@ -42,7 +42,12 @@ def main(argv):
     )
   config = _CONFIG.value
   workdir = _WORKDIR.value or f"runs/{config.paper}-{config.variant.replace(',', '-')}"
-  runs.run(config, workdir, _STAGE.value)
+  try:
+    with preemption.heeded():
+      runs.run(config, workdir, _STAGE.value)
+  except preemption.Preempted as told:
+    if jax.process_index() == 0:
+      print(told, flush=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from jaxrg import (
   logs,
   models,
   objectives,
+  preemption,
   pretrained,
   sharding,
   stages,
@@ -133,7 +134,10 @@ def _random(
 def loop(
   stage: stages.Stage, state: TrainState, mesh: Mesh, checkpoints, directory: epath.Path
 ) -> TrainState:
-  """Steps until the last one, or until validation has been stale for too long."""
+  """Steps until the last one, or until validation has been stale for too long.
+
+  Raises Preempted, the state saved, after a step in which the run was told to end.
+  """
   recipe, every = stage.recipe, stage.config.checkpoint.every
   # Known here, too, so that no step waits for the one before.
   step, stale = int(state.step), int(state.progress.stale)
@@ -143,19 +147,17 @@ def loop(
   train_step = _jitted_step(stage, state, mesh)
   validate = validation.make_validate(stage, mesh)
   key = jax.random.key(stage.config.seed)
-  stream = loader.train_stream(
-    stage.studies,
-    batch_size=recipe.batch_size,
-    seed=stage.config.seed,
-    start_step=step,
-    indices=stage.indices,
-    groups=stage.groups,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
-  with logs.MetricsLog(
-    directory, step, stage.num_steps, recipe.batch_size, writes=jax.process_index() == 0
-  ) as log:
+  stream = _stream(stage, step)
+  with (
+    preemption.deferred(),
+    logs.MetricsLog(
+      directory,
+      step,
+      stage.num_steps,
+      recipe.batch_size,
+      writes=jax.process_index() == 0,
+    ) as log,
+  ):
     while not finished():
       began = time.perf_counter()
       batch = sharding.to_global(dict(next(stream)), mesh)
@@ -167,6 +169,7 @@ def loop(
         state, metrics = train_step(state, batch, key)
       step += 1
       log.add(step, metrics, waited)
+      ends = preemption.reached(step)
       if step % stage.steps_per_epoch == 0 or step == stage.num_steps:
         scores = validate(state)
         log.flush({f"validation_{name}": value for name, value in scores.items()})
@@ -176,12 +179,31 @@ def loop(
         stale = int(state.progress.stale)
         checkpoint.save(checkpoints, step, state, score=score)
         log.restart_clock()
-      elif step % every == 0:
+      elif step % every == 0 or ends:
         log.flush()
         checkpoint.save(checkpoints, step, state)
       elif step % stage.config.log_every == 0:
         log.flush()
+      if ends:
+        raise preemption.Preempted(
+          f"Stopped after step {step} of {stage.num_steps} of stage {stage.name}, "
+          "which is saved: the same command goes on."
+        )
   return state
+
+
+def _stream(stage: stages.Stage, start_step: int):
+  """This process's rows of every batch from that of `start_step` on."""
+  return loader.train_stream(
+    stage.studies,
+    batch_size=stage.recipe.batch_size,
+    seed=stage.config.seed,
+    start_step=start_step,
+    indices=stage.indices,
+    groups=stage.groups,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
 
 
 def _jitted_step(stage: stages.Stage, state: TrainState, mesh: Mesh):
