@@ -63,14 +63,12 @@ def restore(checkpoints, abstract_state: Any, step: int | None = None) -> Any | 
   if step is not None:
     return _load(checkpoints, abstract_state, step)
   steps = sorted((found.step for found in checkpoints.checkpoints), reverse=True)
-  for step, before in itertools.zip_longest(steps, steps[1:]):
+  for step, before in itertools.pairwise(steps):
     try:
       return _load(checkpoints, abstract_state, step)
     except OSError as error:
-      if before is None:
-        raise
       logging.warning("%s\nGoing on from step %d instead.", error, before)
-  return None
+  return _load(checkpoints, abstract_state, steps[-1]) if steps else None
 
 
 def _load(checkpoints, abstract_state: Any, step: int) -> Any:

@@ -191,6 +191,12 @@ def rows(stage: pathlib.Path) -> list[dict]:
   return list(map(json.loads, (stage / "metrics.jsonl").read_text().splitlines()))
 
 
+def steps(stage: pathlib.Path) -> int:
+  """How many lines that file has, if it is there yet."""
+  path = stage / "metrics.jsonl"
+  return path.read_text().count("\n") if path.exists() else 0
+
+
 def verb(name: str, *arguments: object) -> int:
   """Exit status of `python -m jaxrg.NAME ARGUMENTS`, run in this process."""
   before, verbosity = set(flags.FLAGS), logging.get_verbosity()

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+import micro
 from data_pipelines import datasets
 from test_runs import assert_same_run
 
@@ -62,8 +63,7 @@ class Run:
     assert process.wait() == -signal.SIGKILL
 
   def steps(self, stage) -> int:
-    path = self.workdir / stage / "metrics.jsonl"
-    return path.read_text().count("\n") if path.exists() else 0
+    return micro.steps(self.workdir / stage)
 
   def has(self, pattern) -> bool:
     return any(self.workdir.glob(pattern))

@@ -65,11 +65,6 @@ def alone(launch, tmp_path_factory):
   return workdir
 
 
-def steps(stage):
-  path = stage / "metrics.jsonl"
-  return path.read_text().count("\n") if path.exists() else 0
-
-
 def assert_alike(workdir, other):
   """The same steps, reports and scores; losses may differ by rounding."""
   for stage in ("pretrain", "finetune"):
@@ -96,16 +91,16 @@ def test_two_processes_are_as_one(launch, alone, tmp_path):
   assert not [s for s in output.splitlines() if s.startswith("[1] pretrain ")]
 
 
-def test_one_told_to_end_saves_for_all_and_others_go_on(launch, alone, tmp_path):
-  """Two processes begin, one of which gets the notice; four go on, then one does."""
+def test_told_to_end_they_save_and_others_go_on(launch, alone, tmp_path):
+  """Two processes begin, all of which get the notice; four go on, then one does."""
   workdir = tmp_path / "run"
   for processes, stage, least in ((2, "pretrain", 1), (4, "finetune", 2)):
     process = launch(workdir, processes)
-    while steps(workdir / stage) < least:
+    while micro.steps(workdir / stage) < least:
       assert process.poll() is None, process.stdout.read()[-3000:]
       time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert "which is saved: the same command goes on" in finish(process)
-    assert steps(workdir / stage) < steps(alone / stage)
+    assert micro.steps(workdir / stage) < micro.steps(alone / stage)
   finish(launch(workdir, 1))
   assert_alike(workdir, alone)
