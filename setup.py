@@ -7,6 +7,7 @@ REQUIRED = (
   "absl-py",
   "array-record>=0.8",
   "etils[epath]",
+  "flatbuffers>=24",  # What jax serialises programs with.
   "flax>=0.12",
   "grain>=0.2.16",
   "huggingface_hub>=0.26",

@@ -14,6 +14,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 Step = Callable[[Array, Any], tuple[Array, Any]]
+Size = Any  # An int, or a symbol where a program is for any number (jax.export).
 NEVER = -1e9  # The score of what cannot be chosen; finite, so that sums stay numbers.
 
 
@@ -42,7 +43,7 @@ def _best(scores, hypotheses, count):
 def beam_search(
   step: Step,
   cache: Any,
-  batch_size: int,
+  batch_size: Size,
   *,
   bos: int,
   eos: int,
@@ -137,7 +138,7 @@ def _join(these, those):
 def sample(
   step: Step,
   cache: Any,
-  batch_size: int,
+  batch_size: Size,
   *,
   bos: int,
   eos: int,
