@@ -1,7 +1,7 @@
 """Training: one stage of a config, from data to an export."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,8 +19,8 @@ from jaxrg import (
   exports,
   features,
   inputs,
+  learning,
   logs,
-  models,
   objectives,
   preemption,
   pretrained,
@@ -28,7 +28,7 @@ from jaxrg import (
   stages,
   validation,
 )
-from jaxrg.state import TrainState, init, make_train_step, record_score
+from jaxrg.state import TrainState, record_score
 from jaxrg.tokenizers import Tokenizer
 
 
@@ -86,22 +86,15 @@ def train(
 
 def first_state(stage: stages.Stage, mesh: Mesh, init_from: Sequence[epath.Path]):
   """The state's shapes and places, and a function that makes it as it is at step 0."""
-  config, key = stage.config, jax.random.key(stage.config.seed)
-
-  def complete(variables, key):
-    variables = stage.complete(variables, key)
-    return init(variables, stage.tx, stage.recipe.optim.frozen)
-
-  # Their shapes first, then their shardings, then their values in place.
-  variables = jax.eval_shape(_random(config, stage.name), key)
-  shapes = jax.eval_shape(complete, variables, key)
-  shardings = sharding.state_shardings(shapes, mesh, config.axis_rules)
+  abstract = learning.abstract_state(stage, mesh)
 
   def start() -> TrainState:
-    fresh = first_variables(config, stage.name, mesh, init_from)
-    return jax.jit(complete, out_shardings=shardings)(fresh, key)
+    fresh = first_variables(stage.config, stage.name, mesh, init_from)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    key = jax.random.key(stage.config.seed)
+    return jax.jit(stage.first, out_shardings=shardings)(fresh, key)
 
-  return sharding.abstract(shapes, shardings), start
+  return abstract, start
 
 
 def first_variables(
@@ -112,7 +105,7 @@ def first_variables(
 ) -> dict[str, Any]:
   """The model's variables at step 0 of a stage: exports', published, or random."""
   recipe, key = config[name], jax.random.key(config.seed)
-  random, anew = _random(config, name), recipe.get("fresh", ())
+  random, anew = learning.random_variables(config, name), recipe.get("fresh", ())
   shapes = jax.eval_shape(random, key)
   places = sharding.state_shardings(shapes, mesh, config.axis_rules)
   fresh, has = jax.jit(random, out_shardings=places)(key), set()
@@ -121,14 +114,6 @@ def first_variables(
     fresh = overlay(fresh, export, unused, anew)
     has |= checkpoint.variable_shapes(export)["params"].keys()
   return pretrained.overlay(fresh, config, has - set(anew))
-
-
-def _random(
-  config: ml_collections.ConfigDict, name: str
-) -> Callable[[jax.Array], dict[str, Any]]:
-  """What makes random variables of a key: those that the stage's method asks for."""
-  model, method = models.build(config.model), objectives.METHODS[config[name].objective]
-  return lambda key: model.init(key, inputs.example(config, method), method=method)
 
 
 def loop(
@@ -144,7 +129,7 @@ def loop(
   finished = lambda: step >= stage.num_steps or stale >= recipe.early_stop
   if finished():
     return state
-  train_step = _jitted_step(stage, state, mesh)
+  train_step = learning.jitted_step(stage, state, mesh)
   validate = validation.make_validate(stage, mesh)
   key = jax.random.key(stage.config.seed)
   stream = _stream(stage, step)
@@ -203,22 +188,6 @@ def _stream(stage: stages.Stage, start_step: int):
     groups=stage.groups,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
-  )
-
-
-def _jitted_step(stage: stages.Stage, state: TrainState, mesh: Mesh):
-  shardings = jax.tree.map(lambda x: x.sharding, state)
-  step = make_train_step(
-    stage.objective,
-    stage.tx,
-    frozen=stage.recipe.optim.frozen,
-    accumulation=stage.recipe.accumulation,
-  )
-  return jax.jit(
-    step,
-    in_shardings=(shardings, sharding.batch_sharding(mesh), None),
-    out_shardings=(shardings, None),
-    donate_argnums=0,
   )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import micro_eir
 from data_pipelines import graphs
-from jaxrg import inputs, models, objectives, sharding, stages
+from jaxrg import inputs, learning, models, objectives, sharding
 from jaxrg import state as state_lib
 
 MESHES = ((8, 1, 1), (2, 2, 2), (1, 8, 1))
@@ -39,7 +39,7 @@ def first_step(shape, name, changes):
   config = micro_eir.get_config(changes)
   recipe, mesh = config[name], sharding.make_mesh(shape)
   model = models.build(config.model)
-  objective = stages.make_objective(config, recipe, model, num_steps=10)
+  objective = learning.make_objective(config, recipe, model, num_steps=10)
   method = objectives.METHODS[recipe.objective]
   batch = batch_of(config)
   if recipe.objective == "momentum":
@@ -49,7 +49,7 @@ def first_step(shape, name, changes):
 
   def start(key):
     variables = model.init(key, example, method=method)
-    return state_lib.init(stages.completion(config, recipe)(variables, key), tx, ())
+    return state_lib.init(learning.completion(config, recipe)(variables, key), tx, ())
 
   key = jax.random.key(0)
   with jax.set_mesh(mesh), nn.logical_axis_rules(sharding.AXIS_RULES):

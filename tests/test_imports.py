@@ -184,7 +184,16 @@ def test_tables_know_nothing_of_models():
 
 
 def test_only_what_runs_a_stage_sees_a_config():
-  seen = {"main", "runs", "checks", "stages", "train", "validation", "exports"}
+  seen = {
+    "main",
+    "runs",
+    "checks",
+    "learning",
+    "stages",
+    "train",
+    "validation",
+    "exports",
+  }
   seen |= {"convert.__main__", "conversion", "pretrained", "experiment"}
   seen |= {"precompute", "features"}
   seen |= {f"experiments.{name}" for name in ("arms", "comparison", "errors")}

@@ -10,7 +10,7 @@ from etils import epath
 
 import micro
 from data_pipelines import datasets, loader
-from jaxrg import checks, inputs, runs, stages
+from jaxrg import checks, inputs, learning, runs, stages
 
 RUN = epath.Path("no such run")  # PriorRG's stages find nothing for one another.
 
@@ -51,7 +51,7 @@ def test_reports_are_learnt_from_so_many_predicted_states(source, shares):
   recipe = {"objective": "reporting", "states": source}
   recipe["weights"] = {"generator": 0.0, "classifier": 1.0}
   recipe = ml_collections.ConfigDict(recipe)
-  objective = stages.make_objective(None, recipe, Teller(), num_steps=10)
+  objective = learning.make_objective(None, recipe, Teller(), num_steps=10)
   batch = {
     "tokens": jnp.zeros((1, 2), jnp.int32),
     "tokens_mask": jnp.ones((1, 2), bool),

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxrg.models.layers import (
   Attention,
+  Dropout,
   Dtype,
   Mlp,
   Readout,
@@ -42,7 +43,7 @@ class CrossModalLayer(nn.Module):
     *,
     train: bool = False,
   ) -> Float[Array, "b n d"]:
-    dropout = lambda y: nn.Dropout(self.dropout_rate)(y, deterministic=not train)
+    dropout = lambda y: Dropout(self.dropout_rate)(y, deterministic=not train)
     norm = lambda name: layer_norm(dtype=self.dtype, name=name)
     attention = Attention(
       self.width,

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrg.models.layers import Attention, Dtype, Mlp, layer_norm
+from jaxrg.models.layers import Attention, Dropout, Dtype, Mlp, layer_norm
 from jaxrg.sharding import constrain
 
 
@@ -28,7 +28,7 @@ class BertBlock(nn.Module):
     train: bool = False,
   ) -> Float[Array, "b s d"]:
     normal = nn.initializers.normal(self.init_std)
-    dropout = lambda y: nn.Dropout(self.dropout_rate)(y, deterministic=not train)
+    dropout = lambda y: Dropout(self.dropout_rate)(y, deterministic=not train)
     attention = Attention(
       self.width,
       self.num_heads,
@@ -81,7 +81,7 @@ class Bert(nn.Module):
     types = self.param("types", normal, (2, self.width))
     x = x + (positions + types[0]).astype(x.dtype)
     x = layer_norm(1e-12, self.dtype, "norm")(x)
-    x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+    x = Dropout(self.dropout_rate)(x, deterministic=not train)
     for i in range(self.num_layers):
       x = BertBlock(
         self.width,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrg.models.cache import Cache
-from jaxrg.models.layers import Attention, Dtype, Mlp, layer_norm, widen
+from jaxrg.models.layers import Attention, Dropout, Dtype, Mlp, layer_norm, widen
 from jaxrg.sharding import constrain
 
 
@@ -41,7 +41,7 @@ class GPT2Block(nn.Module):
     self.norm_1, self.norm_2, self.norm_3 = (
       layer_norm(dtype=self.dtype) for _ in range(3)
     )
-    self.dropout = nn.Dropout(self.dropout_rate)
+    self.dropout = Dropout(self.dropout_rate)
 
   def __call__(
     self,
@@ -109,7 +109,7 @@ class GPT2(nn.Module):
       for i in range(self.num_layers)
     ]
     self.norm = layer_norm(dtype=self.dtype)
-    self.dropout = nn.Dropout(self.dropout_rate)
+    self.dropout = Dropout(self.dropout_rate)
 
   def logits(self, x: Float[Array, "b t d"]) -> Float[Array, "b t v"]:
     """The output matrix is the token table."""

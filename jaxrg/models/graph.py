@@ -15,7 +15,15 @@ import jraph
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrg.models.layers import Attention, Dtype, Mlp, layer_norm, torch_linear, widen
+from jaxrg.models.layers import (
+  Attention,
+  Dropout,
+  Dtype,
+  Mlp,
+  layer_norm,
+  torch_linear,
+  widen,
+)
 from jaxrg.sharding import constrain
 
 NUM_KINDS, NUM_GROUPS = 5, 12  # Of nodes (spec eir 4.5).
@@ -99,7 +107,7 @@ class GraphLayer(nn.Module):
   def __call__(
     self, x: Float[Array, "b n d"], graph: Mapping[str, Array], *, train: bool = False
   ) -> Float[Array, "b n d"]:
-    dropout = lambda y: nn.Dropout(self.dropout_rate)(y, deterministic=not train)
+    dropout = lambda y: Dropout(self.dropout_rate)(y, deterministic=not train)
     attention = Attention(
       self.width,
       self.num_heads,
@@ -164,7 +172,7 @@ class GraphEncoder(nn.Module):
     x = NodeFeatures(self.width, self.embed_init_std, self.dtype, name="nodes")(
       words, graph
     )
-    x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+    x = Dropout(self.dropout_rate)(x, deterministic=not train)
     for i in range(self.num_layers):
       x = GraphLayer(
         self.width,

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxrg.models.layers import Dtype
+from jaxrg.models.layers import Dropout, Dtype
 from jaxrg.models.post_norm import PostNormLayer
 
 
@@ -50,7 +50,7 @@ class HistoryEncoder(nn.Module):
     normal = nn.initializers.normal(self.embed_init_std)
     positions = self.param("positions", normal, (self.max_length, self.width))
     x = words + positions[:length].astype(words.dtype)
-    x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+    x = Dropout(self.dropout_rate)(x, deterministic=not train)
     for i in range(self.num_layers):
       x = PostNormLayer(
         self.width,

@@ -5,9 +5,11 @@ d model width, c width of a context, h heads, k head width, v vocabulary,
 l latents, n hypotheses of a beam or topics. Masks are boolean, true where real.
 """
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import flax.linen as nn
 import jax
@@ -103,6 +105,23 @@ def weigh(
   return jnp.where(mask, weights, 0.0)
 
 
+# Attention (b t h k) of a query, key and value, of which no key is hidden.
+Attend = Callable[[Array, Array, Array], Array]
+_for_long: contextvars.ContextVar[Attend | None] = contextvars.ContextVar(
+  "long_attention", default=None
+)
+
+
+@contextlib.contextmanager
+def long_attention(attend: Attend | None) -> Iterator[None]:
+  """Within it, attention over long sequences is `attend`'s: a kernel's, say."""
+  token = _for_long.set(attend)
+  try:
+    yield
+  finally:
+    _for_long.reset(token)
+
+
 def attend(
   query: Float[Array, "b t h k"],
   key: Float[Array, "b s h k"],
@@ -117,18 +136,45 @@ def attend(
   The weights of long sequences are never there all at once, nor kept for the
   gradient, unless there is `dropout`, which acts on all of them.
   """
-  heads_first = lambda x: x.swapaxes(1, 2)
-  key, value = heads_first(key), heads_first(value)
-
-  def read(query, mask):
-    weights = weigh(query, key, mask)
-    weights = weights if dropout is None else dropout(weights)
-    return jnp.einsum("bhts,bhsk->bhtk", weights.astype(value.dtype), value)
-
-  t, s = query.shape[1], key.shape[2]
-  query = heads_first(query * query.shape[-1] ** -0.5)
+  t, s = query.shape[1], key.shape[1]
   if dropout is not None or t * s <= LARGE:
-    return heads_first(read(query, mask))
+    return attend_at_once(query, key, value, mask=mask, dropout=dropout)
+  if mask is None and (own := _for_long.get()):
+    return own(query, key, value)
+  return _attend_by_blocks(query, key, value, mask)
+
+
+def attend_at_once(
+  query: Float[Array, "b t h k"],
+  key: Float[Array, "b s h k"],
+  value: Float[Array, "b s h k"],
+  *,
+  mask: Bool[Array, "#b #h #t s"] | None = None,
+  dropout: Callable[[Array], Array] | None = None,
+) -> Float[Array, "b t h k"]:
+  """Attention with all of its weights."""
+  query, key, value = map(_heads_first, (_scaled(query), key, value))
+  return _heads_first(_read(query, key, value, mask, dropout))
+
+
+def _scaled(query: Array) -> Array:
+  return query * query.shape[-1] ** -0.5
+
+
+def _heads_first(x: Array) -> Array:
+  return x.swapaxes(1, 2)
+
+
+def _read(query, key, value, mask, dropout=None):
+  weights = weigh(query, key, mask)
+  weights = weights if dropout is None else dropout(weights)
+  return jnp.einsum("bhts,bhsk->bhtk", weights.astype(value.dtype), value)
+
+
+def _attend_by_blocks(query, key, value, mask):
+  """Attention for some queries after others; the gradient weighs anew."""
+  t = query.shape[1]
+  query, key, value = map(_heads_first, (_scaled(query), key, value))
   count = -(-t // BLOCK)
   size = -(-t // count)
 
@@ -137,12 +183,31 @@ def attend(
     return jnp.moveaxis(x.reshape(*x.shape[:2], count, size, -1), 2, 0)
 
   if mask is None or mask.shape[2] == 1:
-    blocks, inputs = (lambda query: read(query, mask)), cut(query)
+    blocks, inputs = (lambda query: _read(query, key, value, mask)), cut(query)
   else:
-    blocks, inputs = (lambda both: read(*both)), (cut(query), cut(mask))
+    blocks = lambda both: _read(both[0], key, value, both[1])
+    inputs = (cut(query), cut(mask))
   out = jax.lax.map(jax.checkpoint(blocks, prevent_cse=False), inputs)
   out = jnp.moveaxis(out, 0, 2)
-  return heads_first(out.reshape(*query.shape[:2], count * size, -1)[:, :, :t])
+  return _heads_first(out.reshape(*query.shape[:2], count * size, -1)[:, :, :t])
+
+
+class Dropout(nn.Module):
+  """As flax's, with the same random numbers, which no later pass may draw again.
+
+  XLA for TPUs would: into every loop that reads the mask, forward and backward, and
+  compiling those bits takes longer than all the rest.
+  """
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "..."], *, deterministic: bool) -> Array:
+    if deterministic or not self.rate:
+      return x
+    keep = 1.0 - self.rate
+    mask = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
+    return jnp.where(jax.lax.optimization_barrier(mask), x / keep, 0)
 
 
 class Attention(nn.Module):
@@ -176,7 +241,7 @@ class Attention(nn.Module):
       dtype=self.dtype,
       kernel_init=self.out_init or self.kernel_init,
     )
-    self.dropout = nn.Dropout(self.dropout_rate)
+    self.dropout = Dropout(self.dropout_rate)
 
   def keys_values(self, context: Float[Array, "b s c"]) -> tuple[Array, Array]:
     """The keys and values of a context, for decoding to keep: each b s h k."""
@@ -232,7 +297,7 @@ class Mlp(nn.Module):
       self.mlp_dim, dtype=self.dtype, kernel_init=self.kernel_init, name="wi"
     )(x)
     x = constrain(self.activation(x), "batch", "length", "mlp")
-    x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+    x = Dropout(self.dropout_rate)(x, deterministic=not train)
     init = self.out_init or self.kernel_init
     return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="wo")(x)
 

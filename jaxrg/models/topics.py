@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxrg.models.layers import Dtype, Readout, torch_linear
+from jaxrg.models.layers import Dropout, Dtype, Readout, torch_linear
 from jaxrg.sharding import constrain
 
 
@@ -27,7 +27,7 @@ class DenseTopics(nn.Module):
     *,
     train: bool = False,
   ) -> Float[Array, "b n d"]:
-    x = nn.Dropout(self.dropout_rate)(pooled, deterministic=not train)
+    x = Dropout(self.dropout_rate)(pooled, deterministic=not train)
     x = nn.DenseGeneral(
       (self.num_topics, self.width),
       dtype=self.dtype,
@@ -88,7 +88,7 @@ class GridTokens(nn.Module):
     normal = nn.initializers.normal(self.embed_init_std)
     table = lambda name, size: self.param(name, normal, (size, self.width))
     places = table("rows", rows)[:, None] + table("columns", columns)
-    grid = nn.Dropout(self.dropout_rate)(grid, deterministic=not train)
+    grid = Dropout(self.dropout_rate)(grid, deterministic=not train)
     tokens = _tokens(grid, self.width, self.dtype)
     tokens = tokens + places.reshape(-1, self.width).astype(tokens.dtype)
     return constrain(tokens, "batch", "length", "embed")

@@ -16,7 +16,7 @@ from full_size import invent, timed
 
 from configs import priorrg
 from data_pipelines import feature_store
-from jaxrg import models, objectives, optim, stages, state
+from jaxrg import learning, models, objectives, optim, state
 
 FILMS = 377110  # Of MIMIC-CXR.
 STEPS = 3
@@ -26,7 +26,7 @@ def seconds_of(config, batch):
   """Of a step on a batch."""
   recipe, model = config.pretrain, models.build(config.model)
   tx, frozen = optim.make(recipe.optim, 1000), recipe.optim.frozen
-  objective = stages.make_objective(config, recipe, model, num_steps=1000)
+  objective = learning.make_objective(config, recipe, model, num_steps=1000)
   method = objectives.METHODS[recipe.objective]
   # Always from films: the variables are the same.
   pixels = invent("stage1", len(batch["image"]), len(batch["image"]))

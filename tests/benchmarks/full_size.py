@@ -76,7 +76,7 @@ def ours(what: str, rows: int, priors: int) -> Measurement:
   import jax
 
   from configs.priorrg import get_config
-  from jaxrg import inference, models, objectives, optim, stages, state
+  from jaxrg import inference, learning, models, objectives, optim, state
 
   compiling = []
   jax.monitoring.register_event_duration_secs_listener(
@@ -106,7 +106,7 @@ def ours(what: str, rows: int, priors: int) -> Measurement:
     run = lambda batch: jax.block_until_ready(program(variables, batch))
   else:
     tx, frozen = optim.make(recipe.optim, 1000), recipe.optim.frozen
-    objective = stages.make_objective(config, recipe, model, num_steps=1000)
+    objective = learning.make_objective(config, recipe, model, num_steps=1000)
     train_step = state.make_train_step(objective, tx, frozen=frozen)
     program = jax.jit(train_step, donate_argnums=0)
     held = [jax.jit(lambda key: state.init(init(key), tx, frozen))(jax.random.key(0))]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxrg.models.history import HistoryEncoder, token_table
+from jaxrg.models.layers import Dropout
 
 ROWS, LENGTH, WIDTH, HEADS, HIDDEN = 3, 7, 16, 8, 24
 
@@ -114,7 +115,7 @@ def test_dropout_acts_in_training_only(encoder, variables, apply, words, mask):
   layers = []
 
   def record(next_fun, args, kwargs, context):
-    if isinstance(context.module, nn.Dropout):
+    if isinstance(context.module, Dropout):
       layers.append("/".join(context.module.path[:-1]))
     return next_fun(*args, **kwargs)
 
