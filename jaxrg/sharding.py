@@ -54,20 +54,24 @@ PARAM_AXES = (
 )
 
 
-def make_mesh(shape: tuple[int, int, int]) -> Mesh:
-  """The (data, fsdp, tensor) mesh over all devices; one entry may be -1."""
+def make_mesh(
+  shape: tuple[int, int, int], devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """The (data, fsdp, tensor) mesh over all devices, or those; one entry may be -1."""
   if len(shape) != len(MESH_AXES):
     raise ValueError(f"config.mesh={tuple(shape)} must be (data, fsdp, tensor).")
+  count = jax.device_count() if devices is None else len(devices)
   try:
-    shape = np.arange(jax.device_count()).reshape(shape).shape
+    shape = np.arange(count).reshape(shape).shape
   except ValueError:
     raise ValueError(
-      f"config.mesh={tuple(shape)} does not divide the {jax.device_count()} devices; "
+      f"config.mesh={tuple(shape)} does not divide the {count} devices; "
       "its product must be their number, and one entry may be -1."
     ) from None
   # Auto: under `make_mesh`'s default, Explicit, a constraint is an assertion
   # about the sharding that an array already has, not a request for one.
-  return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+  kinds = (AxisType.Auto,) * len(MESH_AXES)
+  return jax.make_mesh(shape, MESH_AXES, axis_types=kinds, devices=devices)
 
 
 def param_axes(path: str) -> tuple[str | None, ...]:
