@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrg import losses
+from jaxrg.models import layers
 from jaxrg.objectives import Metrics, Objective
 
 NAMES = ("moco_v2", "c2l")
@@ -173,8 +174,10 @@ def _embed(
     return model.apply(variables, image, method="embed"), variables
   collections = [name for name in variables if name != "params"]
 
-  def run(image, key):
-    return model.apply(
+  # Not a call for each group: only the statistics need to know of them, and rows that
+  # are cut elsewhere would have to move between devices.
+  with layers.statistics_by(groups):
+    output, changed = model.apply(
       variables,
       image,
       train=True,
@@ -182,14 +185,7 @@ def _embed(
       rngs={"dropout": key},
       mutable=collections,
     )
-
-  if groups == 1:
-    output, changed = run(image, key)
-    return output, {**variables, **changed}
-  parts = image.reshape(groups, -1, *image.shape[1:])
-  output, changed = jax.vmap(run)(parts, jax.random.split(key, groups))
-  changed = jax.tree.map(lambda x: x.mean(axis=0), changed)
-  return output.reshape(len(image), -1), {**variables, **changed}
+  return output, {**variables, **changed}
 
 
 def _embed_shuffled(

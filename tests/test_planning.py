@@ -159,7 +159,7 @@ def test_kernels_say_what_they_cost():
   text = (
     f'f32[2]{{0}} custom-call(%q), custom_call_target="tpu_custom_call", '
     f"operand_layout_constraints={{{arrays}}}, "
-    'metadata={op_name="jit(f)/flash_attention_bwd_dq"}'
+    'metadata={op_name="jit(f)/flash_mha_bwd_dq_block_q=128/pallas_call"}'
   )
   found = roofline.kernel_flops(hlo._instruction("k", text, False))
   assert found == 3 * 2 * (2 * 3 * 128 * 256 * 64)

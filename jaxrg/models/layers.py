@@ -357,6 +357,22 @@ class Readout(nn.Module):
     return layer_norm(dtype=self.dtype, name="norm")(x)
 
 
+_groups: contextvars.ContextVar[int] = contextvars.ContextVar("groups", default=1)
+
+
+@contextlib.contextmanager
+def statistics_by(groups: int) -> Iterator[None]:
+  """Within it each of so many runs of rows has batch statistics of its own.
+
+  The running ones become the mean of what those of each would.
+  """
+  token = _groups.set(groups)
+  try:
+    yield
+  finally:
+    _groups.reset(token)
+
+
 class BatchNorm(nn.Module):
   """Batch normalisation over the rows where `mask` is true, statistics in float32.
 
@@ -387,25 +403,40 @@ class BatchNorm(nn.Module):
 
     axes = tuple(i for i in range(x.ndim) if i != self.axis % x.ndim)
     spread = lambda v: jnp.expand_dims(v, axes)
-    y = widen(x)
-    mean, var = running_mean.value, running_var.value
-    if train:
-      every = (len(x), *(1,) * (x.ndim - 1))
-      real = jnp.ones(every, bool) if mask is None else mask
+
+    def shift_and_scale(y, mean, var):
+      y = (y - spread(mean)) * spread(scale * jax.lax.rsqrt(var + self.epsilon))
+      return (y + spread(bias)).astype(self.dtype)
+
+    def by_its_own(y, real):
+      """The rows, normalised; and what the running statistics become of theirs."""
       # What the mask does not tell apart is summed before it is applied.
       alike = tuple(i for i in axes if real.shape[i] == 1)
       rows = lambda z: jnp.sum(jnp.sum(z, alike, keepdims=True) * real, axes)
-      count = real.sum().astype(y.dtype) * math.prod(x.shape[i] for i in alike)
+      count = real.sum().astype(y.dtype) * math.prod(y.shape[i] for i in alike)
       total = jnp.maximum(count, 1.0)
       mean = rows(y) / total
       # Without a gradient by the mean, which is 0: not to sum it saves a pass.
       var = rows(jnp.square(y - spread(jax.lax.stop_gradient(mean)))) / total
+      old_mean, old_var = running_mean.value, running_var.value
       if not self.is_initializing():
         unbiased = var * (total / jnp.maximum(total - 1.0, 1.0))
         rate = jnp.where(count > 0, 1.0 - self.momentum, 0.0)
-        running_mean.value += rate * (mean - running_mean.value)
-        running_var.value += rate * (unbiased - running_var.value)
-      mean = jnp.where(count > 0, mean, running_mean.value)
-      var = jnp.where(count > 0, var, running_var.value)
-    y = (y - spread(mean)) * spread(scale * jax.lax.rsqrt(var + self.epsilon))
-    return (y + spread(bias)).astype(self.dtype)
+        old_mean += rate * (mean - old_mean)
+        old_var += rate * (unbiased - old_var)
+      mean = jnp.where(count > 0, mean, old_mean)
+      var = jnp.where(count > 0, var, old_var)
+      return shift_and_scale(y, mean, var), (old_mean, old_var)
+
+    y = widen(x)
+    if not train:
+      return shift_and_scale(y, running_mean.value, running_var.value)
+    every = (len(x), *(1,) * (x.ndim - 1))
+    real = jnp.ones(every, bool) if mask is None else mask
+    if (groups := _groups.get()) == 1:
+      y, (running_mean.value, running_var.value) = by_its_own(y, real)
+      return y
+    cut = lambda z: z.reshape(groups, -1, *z.shape[1:])
+    y, statistics = jax.vmap(by_its_own)(cut(y), cut(real))
+    running_mean.value, running_var.value = (z.mean(axis=0) for z in statistics)
+    return y.reshape(x.shape)

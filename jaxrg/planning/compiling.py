@@ -175,13 +175,13 @@ def _bytes_each(part: Any) -> int:
 
 
 def _too_large(error: Exception) -> TooLargeError | None:
-  units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-  found = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
+  size = r"\(?([\d.]+)([KMGT])\)?"
+  found = re.search(rf"(?:Used|temporaries) {size}.*?(?:of|HBM) {size}", str(error))
   if found is None:
     return None
-  used, of = found.groups()[:2], found.groups()[2:]
-  size = lambda pair: float(pair[0]) * units[pair[1]]
-  return TooLargeError(size(used), size(of))
+  units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+  used, used_unit, of, of_unit = found.groups()
+  return TooLargeError(float(used) * units[used_unit], float(of) * units[of_unit])
 
 
 def _warnings(text: str) -> Iterator[str]:

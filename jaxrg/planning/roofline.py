@@ -294,7 +294,7 @@ def kernel_flops(instruction: hlo.Instruction) -> float:
   if said and int(said.group(1)):
     return int(said.group(1))
   for part, products in (("dkv", 4), ("dq", 3)):
-    if f"flash_attention_bwd_{part}" in instruction.source + instruction.name:
+    if f"_bwd_{part}" in instruction.source + instruction.name:
       layout = re.search(
         r"operand_layout_constraints=\{(.*?\})\}", instruction.attributes
       )
