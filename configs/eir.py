@@ -135,6 +135,7 @@ def thorax() -> ml_collections.ConfigDict:
     num_epochs=1,
     batch_size=128,
     accumulation=1,
+    remat="none",  # Or "dots": less memory, and more time.
     early_stop=1000,  # The last state is taken.
     select_on="validation",
     optim=_optim(
@@ -151,6 +152,7 @@ def thorax() -> ml_collections.ConfigDict:
   teach = dict(
     batch_size=16,
     accumulation=1,
+    remat="none",  # Or "dots": less memory, and more time.
     early_stop=15,
     select_on="validation",
   )
@@ -192,6 +194,9 @@ def thorax() -> ml_collections.ConfigDict:
   )
   config.log_every = 20
   config.checkpoint = dict(every=500, keep=2)
+  config.profile = 0  # Steps to trace for xprof, in each stage, once it has warmed up.
+  config.watchdog = 1200  # Seconds for a step, after which a run ends itself.
+  config.fused_attention = False  # By a kernel, on TPUs alone.
   config.mesh = (-1, 1, 1)  # data, fsdp, tensor
   config.axis_rules = sharding.AXIS_RULES
   return config

@@ -152,6 +152,7 @@ def thorax() -> ml_collections.ConfigDict:
     num_epochs=1,
     batch_size=64,
     accumulation=1,
+    remat="none",  # Or "dots": less memory, and more time.
     augment=dict(shift=0, contrast=0.0),  # Pixels; a share of the greys.
     early_stop=15,
     select_on="validation",
@@ -166,6 +167,7 @@ def thorax() -> ml_collections.ConfigDict:
     num_epochs=5,
     batch_size=16,
     accumulation=1,
+    remat="none",  # Or "dots": less memory, and more time.
     augment=dict(shift=0, contrast=0.0),  # Pixels; a share of the greys.
     early_stop=15,
     select_on="validation",
@@ -179,6 +181,9 @@ def thorax() -> ml_collections.ConfigDict:
 
   config.log_every = 20
   config.checkpoint = dict(every=500, keep=2)
+  config.profile = 0  # Steps to trace for xprof, in each stage, once it has warmed up.
+  config.watchdog = 1200  # Seconds for a step, after which a run ends itself.
+  config.fused_attention = False  # By a kernel, on TPUs alone.
   config.mesh = (-1, 1, 1)  # data, fsdp, tensor
   config.axis_rules = sharding.AXIS_RULES
   return config

@@ -19,6 +19,7 @@ from jaxrg import (
   optim,
   retrieval,
   sharding,
+  state,
 )
 from jaxrg.tokenizers import Tokenizer
 
@@ -148,6 +149,7 @@ def _check_recipe(config: ml_collections.ConfigDict, name: str) -> None:
     _check_width(config, name)
     return
   _known(f"{name}.select_on", recipe.select_on, SELECT_ON)
+  _known(f"{name}.remat", recipe.remat, state.REMAT)
   for key in ("batch_size", "num_epochs", "accumulation"):
     _at_least(f"{name}.{key}", recipe[key], 1)
   if recipe.batch_size % recipe.accumulation:

@@ -88,6 +88,7 @@ def train_step(stage: Learning) -> Callable:
     stage.tx,
     frozen=stage.recipe.optim.frozen,
     accumulation=stage.recipe.accumulation,
+    remat=stage.recipe.get("remat", "none"),
   )
 
 

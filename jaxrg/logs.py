@@ -6,9 +6,10 @@ them. Every step stands once in metrics.jsonl, however often the run was killed.
 
 import contextlib
 import json
+import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import tensorboardX
@@ -16,6 +17,7 @@ from etils import epath
 from tqdm import tqdm
 
 from data_pipelines import files
+from jaxrg import flops as peaks
 
 
 class MetricsLog:
@@ -28,6 +30,7 @@ class MetricsLog:
     num_steps: int,
     batch_size: int,
     *,
+    flops: float = 0,
     writes: bool = True,
   ):
     directory = epath.Path(directory)
@@ -37,7 +40,8 @@ class MetricsLog:
       batch_size,
     )
     self._pending, self._since = [], time.perf_counter()
-    self._waited = 0.0
+    self._waited = self._saved = 0.0
+    self._flops = flops
     self._writes = writes
     if not writes:
       return
@@ -63,6 +67,15 @@ class MetricsLog:
     self._pending.append((step, dict(metrics)))
     self._waited += waited
 
+  @contextlib.contextmanager
+  def saving(self) -> Iterator[None]:
+    """Within it a checkpoint is saved, for which training waits."""
+    began = time.perf_counter()
+    try:
+      yield
+    finally:
+      self._saved += time.perf_counter() - began
+
   def flush(self, scores: Mapping[str, float] | None = None) -> None:
     """Writes what is pending; `scores`, of a validation, go with its last step."""
     if not self._pending:
@@ -72,12 +85,17 @@ class MetricsLog:
       for step, metrics in jax.device_get(self._pending)
     ]
     seconds = max(time.perf_counter() - self._since, 1e-9)
-    speed = {
+    rows[-1] |= {
       "examples_per_second": len(rows) * self._batch_size / seconds,
+      "step_seconds": seconds / len(rows),
       "data_wait": self._waited / seconds,
+      "compute": 1 - min(1.0, self._waited / seconds),
+      "checkpoint_seconds": self._saved,  # Since the last flush, beside the steps.
+      **utilisation(self._flops * len(rows) / seconds),
+      "memory_gb": peak_memory() / 1e9,
     }
-    rows[-1] |= speed | dict(scores or {})
-    self._pending, self._waited = [], 0.0
+    rows[-1] |= dict(scores or {})
+    self._pending, self._waited, self._saved = [], 0.0, 0.0
     if self._writes:
       self._write(rows)
     self.restart_clock()
@@ -102,6 +120,7 @@ class MetricsLog:
         loss=shown["loss"],
         rate=f"{last['examples_per_second']:.0f}/s",
         data_wait=f"{last['data_wait']:.0%}",
+        **({"mfu": f"{last['mfu']:.0%}"} if "mfu" in last else {}),
       )
       self._bar.update(last["step"] - self._bar.n)
 
@@ -120,6 +139,43 @@ class MetricsLog:
     for stream in (self._events, self._file):
       with contextlib.suppress(OSError):
         stream.close()
+
+
+def utilisation(flops: float) -> dict[str, float]:
+  """What a rate of operations is worth; `mfu` where the devices' peak is known."""
+  told = {"tflops_per_second": flops / 1e12}
+  if peak := peaks.peak(jax.devices()[0].device_kind):
+    told["mfu"] = flops / (peak * jax.device_count())
+  return told
+
+
+def peak_memory() -> float:
+  """The most bytes in use so far: of a device, or of this process on a CPU."""
+  if stats := jax.local_devices()[0].memory_stats():
+    return stats.get("peak_bytes_in_use", 0)
+  kilo = 1 if sys.platform == "darwin" else 1024
+  return kilo * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+class Trace:
+  """Profiles `steps` of a stage for xprof, from the third on: two may compile."""
+
+  def __init__(self, directory: epath.PathLike, steps: int):
+    self._directory = str(epath.Path(directory) / "profile")
+    self._waits, self._left, self._runs = 2, steps, False
+
+  def step(self, metrics: Mapping[str, jax.Array]) -> None:
+    """To be called after each step, with what it gave."""
+    self._waits -= 1
+    if self._runs:
+      self._left -= 1
+      if not self._left:
+        jax.block_until_ready(metrics)
+        jax.profiler.stop_trace()
+        self._runs = False
+    elif self._left and self._waits <= 0:
+      jax.profiler.start_trace(self._directory)
+      self._runs = True
 
 
 def _lines_up_to(path: epath.Path, step: int) -> list[str]:

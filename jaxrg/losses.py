@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 
 def unit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
@@ -12,27 +12,49 @@ def unit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
   return x / jnp.sqrt(jnp.maximum(square, 1e-24))
 
 
+# So many rows of logits are there at once; more come one part after another.
+CHUNK = 4096
+
+
 def contrastive(
   image: Float[Array, "b d"],
   report: Float[Array, "b d"],
   scale: Float[Array, ""],
-  positive: Bool[Array, "b b"],
+  group: Int[Array, "b n"] | UInt[Array, "b n"],
   valid: Bool[Array, "b"] | None = None,
 ) -> Float[Array, ""]:
-  """Symmetric InfoNCE with any number of positives a row (spec priorrg 3).
+  """Symmetric InfoNCE; rows of one group are each other's positives (spec priorrg 3).
 
-  The arrays are global: `image @ report.T` compares across all hosts, and the
-  compiler inserts the gather. Rows that are not `valid` count nowhere.
+  The arrays are global: images and reports of all hosts are compared, and the
+  compiler inserts the gather. Rows that are not `valid` count nowhere. Of large
+  batches the logits are never all there, nor kept for the gradient.
   """
-  logits = scale * unit(image) @ unit(report).T  # b b
-  weights = jnp.ones(len(image)) if valid is None else valid.astype(jnp.float32)
-  if valid is not None:
-    positive = positive & valid[None, :] & valid[:, None]
-    logits = jnp.where(valid[None, :] & valid[:, None], logits, -1e9)
-  target = positive / jnp.maximum(positive.sum(axis=1, keepdims=True), 1)
-  rows = optax.softmax_cross_entropy(logits, target)
-  columns = optax.softmax_cross_entropy(logits.T, target)
-  return jnp.sum(weights * (rows + columns)) / (2 * jnp.maximum(weights.sum(), 1))
+  image, report = scale * unit(image), unit(report)
+  weights = jnp.ones(len(image), bool) if valid is None else valid
+  every = (image, report, group, weights)
+
+  def total(part):
+    images, reports, groups, counts = part
+    positive = (groups[:, None] == group[None, :]).all(axis=-1)
+    positive = positive & counts[:, None] & weights[None, :]
+    target = positive / jnp.maximum(positive.sum(axis=1, keepdims=True), 1)
+    hide = lambda logits: jnp.where(counts[:, None] & weights[None, :], logits, -1e9)
+    rows = optax.softmax_cross_entropy(hide(images @ report.T), target)
+    columns = optax.softmax_cross_entropy(hide(reports @ image.T), target)
+    return jnp.sum(counts * (rows + columns))
+
+  count = next(n for n in range(1, len(image) + 1) if _cuts(len(image), n))
+  if count == 1:
+    losses = total(every)
+  else:
+    # Row i belongs to part i modulo `count`: no row moves between devices.
+    cut = lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
+    losses = jax.lax.map(jax.checkpoint(total), jax.tree.map(cut, every)).sum()
+  return losses / (2 * jnp.maximum(weights.sum(), 1))
+
+
+def _cuts(rows: int, count: int) -> bool:
+  return rows % count == 0 and rows // count <= CHUNK
 
 
 def info_nce(

@@ -54,8 +54,7 @@ def contrast_loss(output, batch, positives: str) -> jax.Array:
   """The loss of what a model's `contrast` gives for a batch: image, report, scale."""
   image, report, scale = output
   group = batch[positives]
-  positive = (group[:, None] == group[None, :]).all(axis=-1)
-  return losses.contrastive(image, report, scale, positive, batch.get("valid"))
+  return losses.contrastive(image, report, scale, group, batch.get("valid"))
 
 
 def generation(model: nn.Module) -> Objective:

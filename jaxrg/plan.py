@@ -1,7 +1,7 @@
 r"""Says what a config will cost on TPUs, before there are any.
 
   python -m jaxrg.plan --config=configs/priorrg.py:mimic_cxr --stage=finetune \
-      --topology=v5e:16x16 --per_chip=16 [--fused] [--program=decode] [--out=FOLDER]
+      --topology=v5e:16x16 --per_chip=16 [--program=decode] [--out=FOLDER]
   python -m jaxrg.plan ... --scaling=8,32,128,512    the same rows a chip on ever more
   python -m jaxrg.plan ... --search                  the most rows a chip that fit
 
@@ -34,7 +34,6 @@ _TOPOLOGY = flags.DEFINE_string("topology", "v5e:16x16", "Family and shape of a 
 _PER_CHIP = flags.DEFINE_integer(
   "per_chip", None, "Studies a chip; by default the config's batch in all.", 1
 )
-_FUSED = flags.DEFINE_bool("fused", False, "Attention by the fused kernel.")
 _SCALING = flags.DEFINE_list("scaling", [], "Numbers of chips to compare.")
 _SEARCH = flags.DEFINE_bool("search", False, "Find the most studies a chip that fit.")
 _OUT = flags.DEFINE_string("out", None, "A folder for plan.txt, plan.json, plan.png.")
@@ -76,16 +75,16 @@ def _plan(config, name: str, topology_name: str, per_chip: int | None = None):
   section = config[name] if _PROGRAM.value == "train" else config.decode
   if per_chip:
     section.batch_size = per_chip * math.prod(mesh.shape.values())
-  program = PROGRAMS[_PROGRAM.value](config, name, mesh, fused=_FUSED.value)
+  program = PROGRAMS[_PROGRAM.value](config, name, mesh)
   try:
-    return plan.make(program, topology, mesh, fused=_FUSED.value)
+    return plan.make(program, topology, mesh, fused=config.fused_attention)
   except compiling.TooLargeError as error:
     raise ValueError(
       f"{program.name} of {program.rows} studies does not fit {topology.name}: it "
       f"needs {error.needed / 1e9:.1f} GB of a chip's {error.available / 1e9:.1f}, "
       f"{(error.needed - error.available) / 1e9:.1f} GB too many. Fewer --per_chip, "
       f"--config.{name}.accumulation=2, --config.{name}.remat=dots, more of "
-      "--config.mesh on fsdp or tensor, or --fused would lower that."
+      "--config.mesh on fsdp or tensor would lower that."
     ) from error
 
 

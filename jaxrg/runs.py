@@ -222,9 +222,11 @@ def _evaluate(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
 
 
 def identity(config: ml_collections.ConfigDict) -> dict:
-  """What makes a run this one; where the data and features lie is no part of it."""
+  """What makes a run this one: not where data lie, nor what is watched."""
   mine = json.loads(config.to_json())
   mine["data"].pop("data_dir")
+  for key in ("profile", "watchdog"):
+    mine.pop(key, None)
   if "features" in mine["data"]:
     mine["data"]["features"] = mine["data"]["features"] is not None
   return mine

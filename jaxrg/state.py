@@ -10,6 +10,9 @@ from flax import struct
 from jaxrg import optim
 from jaxrg.objectives import Objective
 
+REMAT = ("none", "dots")  # What a gradient computes again, to need less memory.
+REMAT_POLICY = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+
 
 @struct.dataclass
 class Progress:
@@ -87,18 +90,23 @@ def make_train_step(
   *,
   frozen: tuple[str, ...] = (),
   accumulation: int = 1,
+  remat: str = "none",
 ):
   """The pure step `(state, batch, key) -> (state, metrics)`; the caller jits it.
 
   Gradients exist for what is trained, and for nothing else. With `accumulation` the
   batch is that many micro-batches, in turn: row i belongs to micro-batch i modulo
   `accumulation`, so that a batch spread over devices is cut without moving rows.
+  With `remat` of "dots" the gradient keeps the products with parameters, and computes
+  all between them again.
   """
 
   def micro_step(trainable, held, extra, batch, key):
     def loss_of(trainable):
       return objective(optim.join(trainable, held), extra, batch, key)
 
+    if remat == "dots":
+      loss_of = jax.checkpoint(loss_of, policy=REMAT_POLICY)
     grad_fn = jax.value_and_grad(loss_of, has_aux=True)
     (loss, (extra, metrics)), grads = grad_fn(trainable)
     return extra, grads, metrics | {"loss": loss}

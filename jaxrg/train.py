@@ -1,5 +1,6 @@
 """Training: one stage of a config, from data to an export."""
 
+import contextlib
 import time
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from jaxrg import (
   checkpoint,
   exports,
   features,
+  flops,
   inputs,
   learning,
   logs,
@@ -27,7 +29,9 @@ from jaxrg import (
   sharding,
   stages,
   validation,
+  watchdog,
 )
+from jaxrg.models import layers
 from jaxrg.state import TrainState, record_score
 from jaxrg.tokenizers import Tokenizer
 
@@ -133,13 +137,18 @@ def loop(
   validate = validation.make_validate(stage, mesh)
   key = jax.random.key(stage.config.seed)
   stream = _stream(stage, step)
+  trace = logs.Trace(directory, stage.config.profile)
+  abstract = learning.abstract_batch(stage, mesh)
   with (
     preemption.deferred(),
+    watchdog.Watchdog(directory, stage.config.watchdog, step) as watch,
+    _fused(stage.config),
     logs.MetricsLog(
       directory,
       step,
       stage.num_steps,
       recipe.batch_size,
+      flops=flops.count(learning.train_step(stage), state, abstract, key),
       writes=jax.process_index() == 0,
     ) as log,
   ):
@@ -154,19 +163,24 @@ def loop(
         state, metrics = train_step(state, batch, key)
       step += 1
       log.add(step, metrics, waited)
+      watch.beat(step)
+      trace.step(metrics)
       ends = preemption.reached(step)
       if step % stage.steps_per_epoch == 0 or step == stage.num_steps:
-        scores = validate(state)
+        with watch.paused():
+          scores = validate(state)
         log.flush({f"validation_{name}": value for name, value in scores.items()})
         # As the state holds it: the best step is to be the best checkpoint too.
         score = float(np.float32(scores["score"]))
         state = _with_score(state, scores, step, stage)
         stale = int(state.progress.stale)
-        checkpoint.save(checkpoints, step, state, score=score)
+        with log.saving():
+          checkpoint.save(checkpoints, step, state, score=score)
         log.restart_clock()
       elif step % every == 0 or ends:
         log.flush()
-        checkpoint.save(checkpoints, step, state)
+        with log.saving():
+          checkpoint.save(checkpoints, step, state)
       elif step % stage.config.log_every == 0:
         log.flush()
       if ends:
@@ -175,6 +189,16 @@ def loop(
           "which is saved: the same command goes on."
         )
   return state
+
+
+def _fused(config: ml_collections.ConfigDict):
+  """Within it long attention is a kernel's, if the config says so."""
+  if not config.fused_attention:
+    return contextlib.nullcontext()
+  # Not with this module: it would bring Pallas to all who need none.
+  from jaxrg import flash
+
+  return layers.long_attention(flash.attend)
 
 
 def _stream(stage: stages.Stage, start_step: int):

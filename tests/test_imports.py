@@ -72,7 +72,6 @@ def test_there_is_something_to_read():
     ("safetensors", "jaxrg.weight_files"),
     ("huggingface_hub", "jaxrg.weights"),
     ("torch", "jaxrg.weight_files"),
-    ("matplotlib", "jaxrg.experiments.picture"),
   ],
 )
 def test_each_outside_framework_has_one_importer(framework, importer):
@@ -84,6 +83,11 @@ def test_only_builders_know_how_data_sets_are_written():
   assert importers("tensorflow_datasets") <= builders
   stores = {f"data_pipelines.{n}" for n in ("film_store", "feature_store")}
   assert importers("array_record") <= stores
+
+
+def test_only_pictures_are_drawn():
+  pictures = {f"jaxrg.{name}.picture" for name in ("experiments", "planning")}
+  assert importers("matplotlib") <= pictures
 
 
 def test_all_kinds_of_tokenizer_are_of_one_framework():
@@ -196,7 +200,7 @@ def test_only_what_runs_a_stage_sees_a_config():
     "exports",
   }
   seen |= {"convert.__main__", "conversion", "pretrained", "experiment"}
-  seen |= {"precompute", "features"}
+  seen |= {"precompute", "features", "plan", "planning.compiling"}
   seen |= {f"experiments.{name}" for name in ("arms", "comparison", "errors")}
   seen |= {
     f"experiments.{name}" for name in ("retrieval", "probing", "features", "eir")

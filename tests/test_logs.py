@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -99,3 +100,41 @@ def test_a_bar_on_a_terminal(tmp_path, monkeypatch, capsys):
   assert "stage" in bar
   assert "3/9" in bar
   assert "loss=1.5" in bar
+
+
+def test_saving_is_told_beside_the_steps(tmp_path):
+  with open_log(tmp_path) as log:
+    add(log, 1)
+    log.flush()
+    with log.saving():
+      pass
+    add(log, 2)
+    log.flush()
+    first, second = rows(tmp_path)
+  assert first["checkpoint_seconds"] == 0
+  assert second["checkpoint_seconds"] > 0
+  assert second["compute"] + second["data_wait"] == pytest.approx(1)
+  assert second["memory_gb"] > 0.01
+
+
+def test_utilisation_is_of_the_devices_peak(monkeypatch):
+  assert "mfu" not in logs.utilisation(1e12)
+  monkeypatch.setattr(logs.peaks, "peak", lambda kind: 1e12)
+  told = logs.utilisation(2e12)
+  assert told["tflops_per_second"] == 2
+  assert told["mfu"] == pytest.approx(2 / jax.device_count())
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_a_trace_is_of_so_many_steps_once_all_is_compiled(tmp_path, monkeypatch, steps):
+  told = []
+  monkeypatch.setattr(jax.profiler, "start_trace", lambda path: told.append("start"))
+  monkeypatch.setattr(jax.profiler, "stop_trace", lambda: told.append("stop"))
+  trace = logs.Trace(tmp_path, steps)
+  for step in range(9):
+    trace.step({"loss": jnp.float32(step)})
+    told.append(step)
+  assert told[:2] == [0, *(["start"] if steps else [1])]
+  inside = told[told.index("start") + 1 : told.index("stop")] if steps else []
+  assert inside == [1 + i for i in range(steps)]
+  assert told.count("start") == told.count("stop") == bool(steps)

@@ -163,3 +163,29 @@ def test_dtypes_survive_validation():
   fresh = state_lib.init({"params": {"w": jnp.zeros(1)}}, optax.sgd(1.0), ()).progress
   dtypes = lambda p: jax.tree.map(lambda x: (x.dtype, x.shape), p)
   assert dtypes(fresh) == dtypes(before) == dtypes(after)
+
+
+def test_what_is_computed_again_changes_no_gradient():
+  """And keeps less for it: products alone, not what lies between them."""
+
+  def objective(params, extra, batch, key):
+    x = batch["x"]
+    for w in params["layers"]:
+      x = jnp.tanh(jnp.sin(jnp.cos(x @ w)))
+    return jnp.square(x).mean(), (extra, {})
+
+  rng = np.random.default_rng(0)
+  layers = jnp.asarray(rng.normal(size=(4, 32, 32)) / 5, jnp.float32)
+  tx = optax.sgd(0.1)
+  state = state_lib.init({"params": {"layers": layers}}, tx, ())
+  batch = {"x": jnp.asarray(rng.normal(size=(512, 32)), jnp.float32)}
+  found = {}
+  for remat in state_lib.REMAT:
+    step = state_lib.make_train_step(objective, tx, remat=remat)
+    found[remat] = jax.jit(step).lower(state, batch, jax.random.key(0)).compile()
+  after = {k: f(state, batch, jax.random.key(0))[0] for k, f in found.items()}
+  np.testing.assert_allclose(
+    after["dots"].params["layers"], after["none"].params["layers"], rtol=1e-6
+  )
+  sines = {k: f.as_text().count(" sine(") for k, f in found.items()}
+  assert sines["dots"] > sines["none"]

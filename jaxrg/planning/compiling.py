@@ -58,9 +58,7 @@ def make_mesh(shape: tuple[int, int, int], topology: Topology) -> Mesh:
   return sharding.make_mesh(shape, topology.devices)
 
 
-def train_program(
-  config: ml_collections.ConfigDict, name: str, mesh: Mesh, *, fused: bool
-) -> Program:
+def train_program(config: ml_collections.ConfigDict, name: str, mesh: Mesh) -> Program:
   """A training step of the stage `name`, of its `batch_size` rows."""
   sharding.check_rows(config[name].batch_size, mesh, f"{name}.batch_size")
   stage = learning.learning(config, name, STEPS)
@@ -68,7 +66,7 @@ def train_program(
   batch, key = learning.abstract_batch(stage, mesh), _key()
 
   def lower():
-    with _placed(config, mesh, fused):
+    with _placed(config, mesh):
       return learning.jitted_step(stage, state, mesh).lower(state, batch, key)
 
   held = {
@@ -93,9 +91,7 @@ class _Ends:
   bos, eos, pad = 0, 1, 2
 
 
-def decode_program(
-  config: ml_collections.ConfigDict, name: str, mesh: Mesh, *, fused: bool
-) -> Program:
+def decode_program(config: ml_collections.ConfigDict, name: str, mesh: Mesh) -> Program:
   """Writing the reports of `decode.batch_size` studies, by the config's search."""
   rows = config.decode.batch_size
   sharding.check_rows(rows, mesh, "decode.batch_size")
@@ -112,7 +108,7 @@ def decode_program(
   generate = inference.make_generate(stage.model, _Ends(), **search)
 
   def lower():
-    with _placed(config, mesh, fused):
+    with _placed(config, mesh):
       return generate.lower(variables, batch)
 
   held = {"parameters": variables, "batch": batch}
@@ -159,11 +155,11 @@ def _key() -> jax.ShapeDtypeStruct:
 
 
 @contextlib.contextmanager
-def _placed(config: Any, mesh: Mesh, fused: bool) -> Iterator[None]:
+def _placed(config: Any, mesh: Mesh) -> Iterator[None]:
   with (
     jax.set_mesh(mesh),
     nn.logical_axis_rules(config.axis_rules),
-    layers.long_attention(flash.attend if fused else None),
+    layers.long_attention(flash.attend if config.fused_attention else None),
   ):
     yield
 
