@@ -12,7 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from data_pipelines import cli
-from jaxrg import preemption, runs
+from jaxrg import joining, preemption, runs
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The recipe, and after a colon its variant.", lock_config=True
@@ -37,10 +37,9 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
   if _MULTIHOST.value:
-    jax.distributed.initialize(
-      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-    )
+    joining.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   config = _CONFIG.value
+  joining.check(config)
   workdir = _WORKDIR.value or f"runs/{config.paper}-{config.variant.replace(',', '-')}"
   try:
     with preemption.heeded():
