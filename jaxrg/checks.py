@@ -33,6 +33,11 @@ TOKENIZERS = {"priorrg": ("trained", "gpt2"), "eir": ("unigram",)}
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError, naming the key, for what cannot be, before anything is made."""
   mesh = sharding.make_mesh(config.mesh)
+  if config.fused_attention and jax.default_backend() != "tpu":
+    raise ValueError(
+      "config.fused_attention=True is a TPU's kernel, and this backend is "
+      f"{jax.default_backend()}."
+    )
   interventions.without(config.data.without)
   for name in config.stages:
     if name not in config:

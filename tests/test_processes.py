@@ -40,21 +40,25 @@ def launch(tmp_path_factory):
     shared = {"TFDS_DATA_DIR": str(folder / "data"), "XLA_FLAGS": ""}
     command = [sys.executable, "launch/local.py", str(processes)]
     command += [f"--devices={DEVICES // processes}", "--", *FLAGS]
-    return subprocess.Popen(
-      [*command, f"--workdir={workdir}"],
-      cwd=ROOT,
-      env=os.environ | shared,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
+    # To a file: a pipe that nobody reads holds up who writes.
+    said = pathlib.Path(f"{workdir}.{processes}.log")
+    with said.open("w") as output:
+      process = subprocess.Popen(
+        [*command, f"--workdir={workdir}"],
+        cwd=ROOT,
+        env=os.environ | shared,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+      )
+    process.said = said
+    return process
 
   return start
 
 
 def finish(process):
-  output, _ = process.communicate()
-  assert process.returncode == 0, output[-3000:]
+  status, output = process.wait(), process.said.read_text()
+  assert status == 0, output[-3000:]
   return output
 
 
@@ -97,7 +101,7 @@ def test_told_to_end_they_save_and_others_go_on(launch, alone, tmp_path):
   for processes, stage, least in ((2, "pretrain", 1), (4, "finetune", 2)):
     process = launch(workdir, processes)
     while micro.steps(workdir / stage) < least:
-      assert process.poll() is None, process.stdout.read()[-3000:]
+      assert process.poll() is None, process.said.read_text()[-3000:]
       time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert "which is saved: the same command goes on" in finish(process)

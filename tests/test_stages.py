@@ -96,6 +96,8 @@ def test_texts_are_those_of_the_stage(tokenizer, keep_end):
     ({"finetune.accumulation": 3}, r"batch_size=16 does not divide .*accumulation=3"),
     ({"finetune.objective": "guess"}, "objective 'guess'; known: contrastive"),
     ({"finetune.select_on": "train"}, "select_on 'train'; known: validation, test"),
+    ({"finetune.remat": "all"}, "finetune.remat .all.; known: none, dots"),
+    ({"fused_attention": True}, "fused_attention=True is a TPU.s kernel"),
     ({"pretrain.positives": "view"}, "positives 'view'; known: study, patient"),
     ({"pretrain.select_by": "recall"}, "select_by 'recall'; known: loss, retrieval"),
     ({"data.without": ("image",)}, r"data\.without 'image'; known: prior, context"),
