@@ -48,7 +48,7 @@ def make(
   compiled = compiling.compile_program(program)
   found = roofline.items(hlo.parse(compiled.text), topology, program.loop)
   total = lambda value: sum(value(item) * item.times for item in found)
-  chip, num_chips = topology.chip, topology.num_chips
+  chip, num_chips = topology.chip, len(topology.devices)
   seconds = total(lambda item: item.seconds)
   collectives: dict[str, dict[str, float]] = {}
   for item in found:

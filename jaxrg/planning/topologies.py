@@ -30,7 +30,6 @@ class Chip:
   link: float  # Of one link to a neighbour, in bytes a second, each way.
   dims: int  # Of its torus.
   wraps_at: int  # A ring is closed from so many chips on.
-  cores: int = 1  # Devices by which the compiler addresses it, at most.
 
 
 CHIPS = {
@@ -54,7 +53,7 @@ class Topology:
   """A slice of chips."""
 
   name: str
-  chip: Chip
+  chip: Chip  # What one device has of it.
   sides: tuple[int, ...]
   devices: Sequence[jax.Device]
 
@@ -111,4 +110,9 @@ def get(name: str) -> Topology:
     raise ValueError(
       f"Unknown topology {name!r}; known: {', '.join(known())}."
     ) from error
-  return Topology(name, CHIPS[family], tuple(map(int, shape.split("x"))), found.devices)
+  sides = tuple(map(int, shape.split("x")))
+  # The compiler has two devices for each chip of v4, and one for those after it.
+  share = math.prod(sides) / len(found.devices)
+  chip = CHIPS[family]
+  parts = {key: getattr(chip, key) * share for key in ("hbm", "flops", "bandwidth")}
+  return Topology(name, dataclasses.replace(chip, **parts), sides, found.devices)
