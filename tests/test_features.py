@@ -11,7 +11,7 @@ from etils import epath
 import micro
 from data_pipelines import building, datasets, feature_store, loader
 from data_pipelines.feature_store import FeatureStore
-from jaxrg import features, runs, sharding, stages, train
+from jaxrg import features, models, runs, sharding, train
 
 FROZEN = {"pretrain.optim.frozen": ("vision/",), "data.in_memory": False}
 BFLOAT16 = 2**-8  # Of a number, what its rounding may change.
@@ -80,7 +80,7 @@ def test_training_from_features_is_training_from_films(store, tmp_path):
 def test_features_are_the_encoder_s_last_hidden_states(store):
   config = get_config()
   found, _ = variables(config)
-  model = stages.models.build(config.model)
+  model = models.build(config.model)
   made = FeatureStore(store)
   assert len(made) == micro.COUNTS["train"] + micro.COUNTS["validation"]
   source = datasets.load(config.data.name, "train")

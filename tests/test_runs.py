@@ -8,7 +8,7 @@ import pytest
 
 import micro
 from data_pipelines import loader
-from jaxrg import checkpoint, evaluation, exports, runs, train
+from jaxrg import checkpoint, evaluation, exports, logs, runs, train
 from jaxrg.metrics import predictions
 
 STAGES = ("pretrain", "finetune")
@@ -220,7 +220,14 @@ def assert_same_run(workdir, other):
     assert mine.keys() == theirs.keys()
     for path in mine:
       np.testing.assert_array_equal(mine[path], theirs[path], err_msg=path)
-  timing = ("examples_per_second", "data_wait")
+  timing = logs.utilisation(0).keys() | {
+    "examples_per_second",
+    "step_seconds",
+    "data_wait",
+    "compute",
+    "checkpoint_seconds",
+    "memory_gb",
+  }
   for stage in STAGES:
     mine, theirs = (
       [{k: v for k, v in row.items() if k not in timing} for row in micro.rows(run)]
